@@ -1,0 +1,84 @@
+"""The command line: a list of commands, each imported only when it is asked for.
+
+One file a command, holding a ``typer.Typer`` called ``app`` with that one command. Other rooms add theirs by
+the entry-point group "usedge.commands".
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import entry_points
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from usedge import __version__
+from usedge.errors import UsedgeError
+
+COMMANDS = {
+    "run": "usedge.cli.run:app",
+    "emulate": "usedge.cli.emulate:app",
+    "synth": "usedge.cli.synth:app",
+    "pretrain": "usedge.cli.pretrain:app",
+    "finetune": "usedge.cli.finetune:app",
+    "evaluate": "usedge.cli.evaluate:app",
+}
+
+
+def known_commands() -> dict[str, str]:
+    """Command name → "module:attribute" of its Typer, those of other rooms included."""
+    return COMMANDS | {point.name: point.value for point in entry_points(group="usedge.commands")}
+
+
+class LazyGroup(TyperGroup):
+    """A command group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands, in the order of the A-scan's way."""
+        return list(known_commands())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, imported now; None where there is none of that name."""
+        target = COMMANDS.get(cmd_name) or known_commands().get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"usedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    traceback: bool = typer.Option(False, "--traceback", help="Show the Python traceback of an error as well."),
+) -> None:
+    """Time of flight from ultrasound A-scans, on the device that records them."""
+
+
+def main() -> None:
+    """Entry point of the ``usedge`` command: errors become one line on stderr and an exit code."""
+    show_traceback = "--traceback" in sys.argv[1:]
+    if show_traceback:
+        sys.argv = [word for word in sys.argv if word != "--traceback"]
+    try:
+        app()
+    except UsedgeError as error:
+        if show_traceback:
+            raise
+        sys.stderr.write(f"usedge: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,80 @@
+"""What a model expects of an A-scan: the one object shared by training, export and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from usedge.errors import InputError
+
+NORMALISATIONS = ("noise-asinh",)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The evaluated time window of an A-scan, in µs after the main bang."""
+
+    start_us: float
+    width_us: float
+
+    def __post_init__(self) -> None:
+        if not self.width_us > 0:
+            raise InputError(f"gate width {self.width_us} µs is not positive.", "Give --gate START:WIDTH in µs.")
+
+    @property
+    def end_us(self) -> float:
+        """End of the gate, µs after the main bang."""
+        return self.start_us + self.width_us
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read ``START:WIDTH`` in µs; raises InputError for anything else."""
+        start, colon, width = text.partition(":")
+        try:
+            if not colon:
+                raise ValueError
+            return cls(float(start), float(width))
+        except ValueError:
+            raise InputError(f"gate {text!r} is not START:WIDTH.", "Example: --gate 20:40 (µs).") from None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSpec:
+    """The model's input, fixed when it is trained and carried by checkpoint and bundle.
+
+    A gate is resampled to ``n_samples`` grid samples whatever its length or rate, so that one model
+    serves every front end. ``n_samples / patch`` patches are the ToF classes.
+
+    ``noise-asinh``: y = asinh(x / 2s) / asinh(peak / 2s), s = max(median|x| / 0.6745, peak · noise_floor),
+    which keeps an echo 40 dB below the peak visible without blowing up the quantisation noise.
+    """
+
+    n_samples: int = 2048
+    patch: int = 32
+    normalisation: str = "noise-asinh"
+    noise_floor: float = 1.0 / 1024.0
+
+    def __post_init__(self) -> None:
+        if self.n_samples <= 0 or self.patch <= 0 or self.n_samples % self.patch:
+            raise InputError(f"{self.n_samples} grid samples cannot be cut into patches of {self.patch}.")
+        if self.normalisation not in NORMALISATIONS:
+            raise InputError(f"normalisation {self.normalisation!r} is unknown.", f"Known: {', '.join(NORMALISATIONS)}.")
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches, and so of ToF classes without "no echo"."""
+        return self.n_samples // self.patch
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SignalSpec:
+        """Inverse of ``to_dict``; raises InputError for an unknown or a missing field."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            odd = ", ".join(sorted(set(values) ^ known))
+            raise InputError(f"the signal spec has unknown or missing fields: {odd}.", "Was it written by a newer usedge?")
+        return cls(**values)

@@ -1,0 +1,1 @@
+"""Neural models; importing this package needs torch only once ``mae`` is imported."""

@@ -1,0 +1,108 @@
+"""Checkpoints: one folder with ``weights.safetensors``, ``optimizer.safetensors`` and ``checkpoint.json``.
+
+Nothing is unpickled. The JSON carries magic, version, every seed and setting, and the SHA-256 of both files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from usedge.errors import InputError
+from usedge.models.mae import MAEConfig, MaskedAutoencoder, ToFNet, build
+from usedge.spec import SignalSpec
+
+MAGIC = "usedge-checkpoint"
+FORMAT_VERSION = 1
+WEIGHTS, OPTIMIZER, RECORD = "weights.safetensors", "optimizer.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored model: its kind ("mae" or "tof"), spec, sizes, ``record`` (seeds, settings, progress, scores),
+    weights, and the optimizer's tensors where training can be resumed.
+    """
+
+    kind: str
+    spec: SignalSpec
+    config: MAEConfig
+    record: dict[str, Any]
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor] | None = None
+
+    def model(self) -> MaskedAutoencoder | ToFNet:
+        """The model with these weights, in evaluation mode."""
+        model = build(self.kind, self.spec, self.config)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write ``folder`` whole or not at all: under a temporary name, synced, then renamed over the old one."""
+    fresh = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    parts = {WEIGHTS: checkpoint.weights, OPTIMIZER: checkpoint.optimizer}
+    for name, tensors in parts.items():
+        if tensors is not None:
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, fresh / name)
+    record = {
+        "magic": MAGIC, "format_version": FORMAT_VERSION, "kind": checkpoint.kind,
+        "spec": checkpoint.spec.to_dict(), "config": checkpoint.config.to_dict(), "record": checkpoint.record,
+        "sha256": {path.name: _sha256(path) for path in sorted(fresh.iterdir())},
+    }
+    (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    for path in fresh.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        if record["magic"] != MAGIC:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder} is no usedge checkpoint.", f"A checkpoint is a folder with {RECORD}.") from None
+    if record["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{folder} has checkpoint version {record['format_version']}; this usedge reads"
+                         f" {FORMAT_VERSION}.", "Update usedge.")
+    return dict(record)
+
+
+def load_checkpoint(folder: Path, kind: str | None = None) -> Checkpoint:
+    """Read a checkpoint; raises InputError for what is none, for another ``kind``, or for a wrong checksum."""
+    record = _read_record(folder)
+    for name, digest in record["sha256"].items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs).", "Copy the checkpoint again.")
+    if kind is not None and record["kind"] != kind:
+        raise InputError(f"{folder} holds a {record['kind']!r} model, not {kind!r}.",
+                         "Give the checkpoint of `usedge finetune`." if kind == "tof" else
+                         "Give the checkpoint of `usedge pretrain`.")
+    weights = load_file(folder / WEIGHTS)
+    bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(f"{folder} has weights that are not finite ({bad[0]}).", "The training diverged; train again.")
+    optimizer = load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
+    return Checkpoint(record["kind"], SignalSpec.from_dict(record["spec"]), MAEConfig(**record["config"]),
+                      record["record"], weights, optimizer)

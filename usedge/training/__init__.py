@@ -1,0 +1,1 @@
+"""Pretraining and fine-tuning on a workstation; needs the extra ``train``."""

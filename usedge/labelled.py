@@ -23,6 +23,8 @@ F0_NAMES = ("f0_hz", "fc_hz", "fc_hz_est")
 TOF_NAMES = ("tof_s", "tof_onset_s", "tof_onset_model_s")
 INT16_MAX = 32767
 
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, NotImplementedError)
+
 FloatArray = NDArray[np.float64]
 
 
@@ -30,9 +32,9 @@ FloatArray = NDArray[np.float64]
 class LabelledSet:
     """A-scans with known ToF, as `usedge evaluate` and `usedge finetune` read them (PRODUCT.md's contract).
 
-    ``x (n, samples)`` as stored, ``fs_hz``, ``t0_s`` from main bang to sample 0; per row ``tof_s (n,)`` onset or
-    peak (``label_point``) after the main bang, NaN = no echo in the gate, ``gate_s (n, 2)`` start and width
-    after the main bang, ``f0_hz (n,)`` centre frequency or None where the file has none.
+    ``x (n, samples)`` as stored, ``fs_hz``, ``t0_s`` from main bang to sample 0; per row ``tof_s (n,)`` onset
+    or peak (``label_point``) after the main bang, NaN = no echo in the gate, ``gate_s (n, 2)`` start and
+    width after the main bang, ``f0_hz (n,)`` centre frequency or None where the file has none.
     """
 
     x: NDArray[Any]
@@ -60,7 +62,8 @@ class LabelledSet:
     def ascan(self, i: int) -> AScan:
         """Row ``i`` as the device would see it; rows that are no int16 counts are scaled to full scale."""
         row = self.x[i]
-        return AScan(row.astype(np.int16) if self._counts else full_scale(row), self.fs_hz, self.t0_s * 1e6, seq=i)
+        counts = row.astype(np.int16) if self._counts else full_scale(row)
+        return AScan(counts, self.fs_hz, self.t0_s * 1e6, seq=i)
 
     def gate(self, i: int) -> Gate:
         """The gate of row ``i``."""
@@ -71,8 +74,8 @@ class LabelledSet:
 class RawRows:
     """A-scans from any file, labelled or not.
 
-    ``x (n, samples)`` as stored, ``fs_hz``, ``t0_s`` main bang to sample 0; ``tof_s (n,)`` after the main bang
-    (NaN = none) and ``f0_hz (n,)``, None where the file has no such array.
+    ``x (n, samples)`` as stored, ``fs_hz``, ``t0_s`` main bang to sample 0; ``tof_s (n,)`` after the main
+    bang (NaN = none) and ``f0_hz (n,)``, None where the file has no such array.
     """
 
     x: NDArray[Any]
@@ -104,8 +107,9 @@ def full_scale(row: NDArray[Any]) -> NDArray[np.int16]:
 def load_labelled(path: str | Path) -> LabelledSet:
     """Read a labelled A-scan file (.npz, .h5 or .hdf5) and check all of it.
 
-    Raises InputError where a key is missing, a shape or a value cannot be right (fs_hz not positive, f0_hz not
-    under fs/2, NaN in x, a gate outside the A-scan, a label outside its gate); MissingExtraError without h5py.
+    Raises InputError where a key is missing, a shape or a value cannot be right (fs_hz not positive, f0_hz
+    not under fs/2, NaN in x, a gate outside the A-scan, a label outside its gate); MissingExtraError for
+    HDF5 without h5py.
     """
     path = Path(path)
     with _open_arrays(path) as arrays:
@@ -116,6 +120,7 @@ def load_labelled(path: str | Path) -> LabelledSet:
         tof_s = arrays.per_row("tof_s", n)
         gate_s = arrays.gates(n) if "gate_s" in arrays else np.tile([t0_s, samples / fs_hz], (n, 1))
         f0_hz = arrays.per_row("f0_hz", n) if "f0_hz" in arrays else None
+        gate_s = _snapped(gate_s, t0_s, t0_s + samples / fs_hz, 1e-3 / fs_hz)
         loaded = LabelledSet(x, fs_hz, t0_s, tof_s, gate_s, f0_hz, arrays.text("label_point", "onset"),
                              arrays.text("source", ""), path)
     _check(loaded)
@@ -127,19 +132,30 @@ def load_rows(path: str | Path, x_name: str | None = None, tof_name: str | None 
     """Read the A-scans of any .npz or HDF5 file, with labels and centre frequency where it has them.
 
     ``x_name`` and ``tof_name`` name the arrays (default: "x"; the first of tof_s, tof_onset_s,
-    tof_onset_model_s), ``column`` the column of a ToF array (n, k). ``fs_hz`` must be there; a missing or NaN
-    ``t0_s`` is 0. Raises InputError for a missing array or an impossible shape, MissingExtraError without h5py.
+    tof_onset_model_s), ``column`` the column of a ToF array (n, k); where neither is given and the file has
+    several columns, ``tof_s`` is None rather than a guess. ``fs_hz`` must be there; a missing or NaN
+    ``t0_s`` is 0. Raises InputError for a missing array or an impossible shape, MissingExtraError for HDF5
+    without h5py.
     """
     with _open_arrays(Path(path)) as arrays:
         x = _a_scans(arrays, x_name or "x")
         fs_hz = _fs_hz(arrays)
         t0_s = arrays.scalar("t0_s") if "t0_s" in arrays else 0.0
-        tof_name = tof_name or arrays.first_of(TOF_NAMES)
-        tof_s = None if tof_name is None else arrays.per_row(tof_name, len(x), column)
+        tof_s = _tof_s(arrays, len(x), tof_name, column)
         f0_name = arrays.first_of(F0_NAMES)
         f0_hz = None if f0_name is None else arrays.per_row(f0_name, len(x))
         _check_f0(path, f0_hz, fs_hz)
     return RawRows(x, fs_hz, t0_s if np.isfinite(t0_s) else 0.0, tof_s, f0_hz)
+
+
+def _tof_s(arrays: _Arrays, n: int, name: str | None, column: int | None) -> FloatArray | None:
+    found = name or arrays.first_of(TOF_NAMES)
+    if found is None:
+        return None
+    undecided = name is None and column is None
+    if undecided and arrays.array(found).ndim == 2 and arrays.array(found).shape[1] > 1:
+        return None
+    return arrays.per_row(found, n, column)
 
 
 class _Arrays:
@@ -160,8 +176,8 @@ class _Arrays:
     def array(self, name: str) -> NDArray[Any]:
         """The array ``name``; raises InputError where it is missing or holds Python objects."""
         if name not in self.names:
-            raise InputError(f"{self.path} has no array {name!r}; it has: {', '.join(self.names) or 'nothing'}.",
-                             "Each array of the format is described in the documentation of `usedge evaluate`.")
+            raise InputError(f"{self.path} has no array {name!r}; it has: {', '.join(self.names) or 'none'}.",
+                             "Rename or add it.")
         array = np.asarray(self._read(name))
         if array.dtype.kind == "O":
             raise InputError(f"{self.path}: {name} holds objects, not numbers.", "Save it as a plain array.")
@@ -195,21 +211,23 @@ class _Arrays:
 
     def _column(self, name: str, array: FloatArray, column: int | None) -> FloatArray:
         columns = array.shape[1]
+        choice = f"Choose one: 0 to {columns - 1}."
         if column is None and columns != 1:
-            raise InputError(f"{self.path}: {name} has {columns} columns.", f"Choose one: 0 to {columns - 1}.")
+            raise InputError(f"{self.path}: {name} has {columns} columns.", choice)
         if not 0 <= (column or 0) < columns:
-            raise InputError(f"{self.path}: {name} has no column {column}.", f"Choose one: 0 to {columns - 1}.")
+            raise InputError(f"{self.path}: {name} has no column {column}.", choice)
         return array[:, column or 0]
 
     def gates(self, n: int) -> FloatArray:
         """The array gate_s as (n, 2) float; raises InputError for another shape."""
         array = self.numbers("gate_s").astype(np.float64)
         if array.shape != (n, 2):
-            raise InputError(f"{self.path}: gate_s has shape {array.shape}.", f"It must be ({n}, 2): start, width.")
+            raise InputError(f"{self.path}: gate_s has shape {array.shape}.",
+                             f"It must be ({n}, 2): start and width.")
         return array
 
     def text(self, name: str, default: str) -> str:
-        """The text ``name``, ``default`` where the file has none; raises InputError for anything but one text."""
+        """The text ``name``, or ``default``; raises InputError for anything but one text."""
         if name not in self.names:
             return default
         array = np.asarray(self._read(name))
@@ -217,7 +235,7 @@ class _Arrays:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         if not isinstance(value, str):
-            raise InputError(f"{self.path}: {name} is not a text.", f"Save it like: np.array({default or 'name'!r}).")
+            raise InputError(f"{self.path}: {name} is not a text.", f"Like {default or name!r}.")
         return value
 
 
@@ -232,13 +250,18 @@ def _open_arrays(path: Path) -> Iterator[_Arrays]:
     try:
         with openers[path.suffix.lower()](path) as arrays:
             yield arrays
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}", "Is it whole? Pickled arrays are refused.") from error
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be read ({reason}).",
+                         "Is it whole? Pickled arrays are refused.") from error
 
 
 @contextmanager
 def _open_npz(path: Path) -> Iterator[_Arrays]:
-    with np.load(path, allow_pickle=False) as archive:
+    archive = np.load(path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("one .npy array, not an archive of named ones")
+    with archive:
         yield _Arrays(path, list(archive.files), archive.__getitem__)
 
 
@@ -260,7 +283,7 @@ def _a_scans(arrays: _Arrays, name: str) -> NDArray[Any]:
         raise InputError(f"{arrays.path}: {name} has shape {x.shape}.", "It must be (A-scans, samples).")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise InputError(f"{arrays.path}: {name} has NaN or infinity in row {row}.", "Leave such A-scans out.")
+        raise InputError(f"{arrays.path}: {name} has NaN or infinity in row {row}.", "Leave it out.")
     return x
 
 
@@ -278,10 +301,18 @@ def _finite(arrays: _Arrays, name: str) -> float:
     return value
 
 
+def _snapped(gate_s: FloatArray, first_s: float, end_s: float, within_s: float) -> FloatArray:
+    """``gate_s (n, 2)`` with edges that rounding put just outside the A-scan moved onto its ends."""
+    start, end = gate_s[:, 0], gate_s.sum(axis=1)
+    start = np.where(np.abs(start - first_s) < within_s, first_s, start)
+    end = np.where(np.abs(end - end_s) < within_s, end_s, end)
+    return np.stack([start, end - start], axis=1)
+
+
 def _check(loaded: LabelledSet) -> None:
     """Raise InputError for the first thing in ``loaded`` that cannot be right."""
     if loaded.label_point not in LABEL_POINTS:
-        raise InputError(f"{loaded.path}: label_point is {loaded.label_point!r}.", "It must be 'onset' or 'peak'.")
+        raise InputError(f"{loaded.path}: label_point is {loaded.label_point!r}.", "Known: onset, peak.")
     _check_f0(loaded.path, loaded.f0_hz, loaded.fs_hz)
     tolerance_s = 1e-3 / loaded.fs_hz
     start, width = loaded.gate_s[:, 0], loaded.gate_s[:, 1]
@@ -290,8 +321,9 @@ def _check(loaded: LabelledSet) -> None:
     if not inside.all():
         i = int(np.flatnonzero(~inside)[0])
         raise InputError(
-            f"{loaded.path}: the gate of row {i} ({start[i] * 1e6:g} µs, {width[i] * 1e6:g} µs wide) is not inside"
-            f" the A-scan ({loaded.t0_s * 1e6:g} to {end * 1e6:g} µs).", "gate_s is start and width, in s.")
+            f"{loaded.path}: the gate of row {i} ({start[i] * 1e6:g} µs, {width[i] * 1e6:g} µs wide) is not"
+            f" inside the A-scan ({loaded.t0_s * 1e6:g} to {end * 1e6:g} µs).",
+            "gate_s is start and width, in s.")
     tof_s = loaded.tof_s
     outside = ~np.isnan(tof_s) & ~((tof_s >= start - tolerance_s) & (tof_s <= start + width + tolerance_s))
     if outside.any():

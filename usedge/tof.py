@@ -97,7 +97,7 @@ def _analytic_band(size: int, f0_per_fs: float) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class _Gated:
-    """A gate as the methods see it: ``analytic (n,)`` in band, its envelope, noise rms, f0's period in samples."""
+    """A gate as the methods see it: ``analytic (n,)`` in band, its envelope, noise rms, cycle in samples."""
 
     analytic: ComplexArray
     envelope: FloatArray
@@ -219,7 +219,7 @@ class ClassicalPicker(ABC):
 
     def __post_init__(self) -> None:
         if self.f0_hz is not None and not 0 < self.f0_hz < math.inf:
-            raise InputError(f"a centre frequency of {self.f0_hz} Hz is not positive.", "Example: 2.25e6 (Hz).")
+            raise InputError(f"a centre frequency of {self.f0_hz} Hz is not positive.", "Example: 2.25e6.")
 
     def _detector(self, gated: _Gated) -> _Gated:
         """What detection and ``_onset`` look at: the gate itself, or the outcome of a filter."""
@@ -253,7 +253,7 @@ class ClassicalPicker(ABC):
         if self.f0_hz is None:
             return estimate_f0(x, fs_hz)
         if self.f0_hz >= fs_hz / 2:
-            raise InputError(f"a centre frequency of {self.f0_hz:g} Hz is not under half of fs, {fs_hz:g} Hz.",
+            raise InputError(f"a centre frequency of {self.f0_hz:g} Hz is not under fs/2 (fs {fs_hz:g} Hz).",
                              "Check the units of both: Hz.")
         return self.f0_hz
 
@@ -332,7 +332,7 @@ class Xcorr(ClassicalPicker):
     """Cross-correlation with an echo: its first lobe over ``fraction`` × the largest, placed by a parabola.
 
     ``reference`` is an A-scan of one echo whose sample 0 is the onset, recorded at the gate's rate; None
-    takes a Hann burst of ``cycles`` at f0. Either polarity counts. Detection is on the correlation's envelope.
+    takes a Hann burst of ``cycles`` at f0. Either polarity counts. Detection is on the envelope of it.
     Raises InputError where the rates differ or the reference is not shorter than the gate.
     """
 

@@ -1,0 +1,152 @@
+"""`usedge evaluate`: the model and the classical methods on labelled A-scan files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from usedge.errors import InputError
+
+if TYPE_CHECKING:
+    from usedge.labelled import LabelledSet
+    from usedge.runtime.evaluate import FileResult, PickerFactory
+
+METHODS = ("model", "threshold", "envelope", "aic", "xcorr")
+RUNTIMES = ("auto", "litert", "onnx")
+EXAMPLE = "Example: usedge evaluate water.npz --methods threshold,aic"
+COLUMNS = {
+    "hit_half_period": "hit ½T",
+    "hit_one_period": "hit 1T",
+    "raw_hit_half_period": "raw ½T",
+    "bias_ns": "bias",
+    "median_abs_ns": "median",
+    "p95_abs_ns": "p95",
+    "abstain_rate": "abstain",
+    "false_alarm_rate": "false",
+}
+"""Headings of the table; hits and rates in %, errors in ns, T the period of the centre frequency."""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog=EXAMPLE)
+def evaluate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Labelled A-scans (.npz, .h5).")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle of the model; default: the shipped one.")] = None,
+    runtime: Annotated[str, typer.Option(help=f"What runs the model: {', '.join(RUNTIMES)}.")] = "auto",
+    methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
+    predictions: Annotated[Path | None, typer.Option(help="Write every pick to this .npz.")] = None,
+) -> None:
+    """Score ToF methods on labelled A-scans: hits, bias, abstentions and false alarms.
+
+    A hit is an onset within half a period of the centre frequency, after the method's median error in that
+    file is taken off. Abstentions count as misses.
+    """
+    from usedge.labelled import load_labelled
+    from usedge.runtime.evaluate import check_predictions_path, report, save_predictions
+
+    names = _method_names(methods)
+    if runtime not in RUNTIMES:
+        raise InputError(f"there is no runtime {runtime!r}.", f"Known: {', '.join(RUNTIMES)}.")
+    if predictions is not None:
+        check_predictions_path(predictions, files)
+    sets = [load_labelled(path) for path in files]
+    results = _evaluate(sets, _factories(names, bundle, runtime))
+    if predictions is not None:
+        save_predictions(predictions, results)
+    if as_json or not sys.stdout.isatty():
+        typer.echo(json.dumps(report(results), allow_nan=False))
+    else:
+        _print_table(results)
+
+
+def _method_names(text: str) -> list[str]:
+    """The methods named in ``text``, each once; raises InputError, naming the known ones, for any other."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise InputError(f"there is no method {', '.join(unknown) or repr(text)}.",
+                         f"Known: {', '.join(METHODS)}.")
+    return names
+
+
+def _factories(names: list[str], bundle: Path | None, runtime: str) -> dict[str, PickerFactory]:
+    from usedge.tof import CLASSICAL
+
+    factories: dict[str, PickerFactory] = {}
+    for name in names:
+        factories[name] = _model_factory(bundle, runtime) if name == "model" else CLASSICAL[name]
+    return factories
+
+
+def _model_factory(bundle: Path | None, runtime: str) -> PickerFactory:
+    from usedge.runtime.picker import load_model_picker
+
+    picker = load_model_picker(bundle, runtime)
+    return lambda _f0_hz: picker
+
+
+def _evaluate(sets: list[LabelledSet], factories: dict[str, PickerFactory]) -> list[FileResult]:
+    from usedge.runtime.evaluate import evaluate_file
+
+    results = []
+    with _progress(len(factories) * sum(len(labelled) for labelled in sets)) as advance:
+        for labelled in sets:
+            result = evaluate_file(labelled, factories, advance)
+            if result.f0_estimated:
+                typer.echo(f"{result.file} has no f0_hz: taken as {result.f0_hz[0] / 1e6:.3g} MHz,"
+                           " from its median spectrum.", err=True)
+            results.append(result)
+    return results
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Gives the function to call after each of ``total`` picks; a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+    from rich.text import Text
+
+    class Rate(rich_progress.ProgressColumn):
+        def render(self, task: rich_progress.Task) -> Text:
+            return Text(f"{task.speed or 0:.0f} A-scans/s")
+
+    columns = (rich_progress.BarColumn(), rich_progress.MofNCompleteColumn(), Rate(),
+               rich_progress.TimeRemainingColumn())
+    with rich_progress.Progress("evaluating", *columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _print_table(results: list[FileResult]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for result in results:
+        console.print(f"{result.file}: {result.n_echo} echo gates, {result.n_empty} empty",
+                      soft_wrap=True, markup=False, highlight=False)
+        table = Table(box=SIMPLE_HEAD, caption="hits and rates in %, errors in ns")
+        table.add_column("method")
+        for heading in COLUMNS.values():
+            table.add_column(heading, justify="right")
+        for name, scores in result.methods.items():
+            table.add_row(name, *(_cell(key, scores[key]) for key in COLUMNS))
+        console.print(table)
+
+
+def _cell(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if key.endswith("_ns") else f"{100 * value:.1f}"

@@ -1,0 +1,141 @@
+"""Runs pickers over labelled A-scan files and scores them, every method by the same code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.ascan import AScan, cut_gate
+from usedge.errors import InputError
+from usedge.labelled import LabelledSet
+from usedge.metrics import Scores, score
+from usedge.tof import Picker, estimate_f0
+
+FORMAT_VERSION = 1
+SPECTRUM_ROWS = 256
+"""As many A-scans, evenly spread over a file, are enough for its median spectrum."""
+
+FloatArray = NDArray[np.float64]
+PickerFactory = Callable[[float | None], Picker]
+"""Gives the picker for a centre frequency in Hz (None: unknown); the model takes no notice of it."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One method's answers: ``tof_s (n,)`` after the main bang, NaN = none; ``confidence (n,)`` in 0..1."""
+
+    tof_s: FloatArray
+    confidence: FloatArray
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What every method answered on one file, and how well.
+
+    ``f0_hz (n,)`` are the centre frequencies that hits were counted with, ``f0_estimated`` tells that the
+    file had none.
+    """
+
+    file: str
+    n_echo: int
+    n_empty: int
+    f0_hz: FloatArray
+    f0_estimated: bool
+    predictions: dict[str, Predictions]
+    methods: dict[str, Scores]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's entry in the output of `usedge evaluate --json`."""
+        return {"file": self.file, "n": self.n_echo + self.n_empty, "n_echo": self.n_echo,
+                "n_empty": self.n_empty, "methods": self.methods}
+
+
+def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
+                  advance: Callable[[], None] = lambda: None) -> FileResult:
+    """Run each of ``pickers`` over every gate of ``labelled``; ``advance`` is called after each pick.
+
+    Without ``f0_hz`` in the file the pickers get None, and hits are counted with the frequency of the median
+    spectrum of its gates. Raises InputError where a gate cannot be evaluated, naming the row.
+    """
+    gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+    known = labelled.f0_hz
+    f0_hz = known if known is not None else np.full(len(gated), median_f0(gated, labelled.has_echo))
+    file = str(labelled.path or labelled.source)
+    predictions = {name: _predict(file, gated, known, factory, advance) for name, factory in pickers.items()}
+    methods = {name: score(found.tof_s, labelled.tof_s, f0_hz) for name, found in predictions.items()}
+    n_echo = int(labelled.has_echo.sum())
+    return FileResult(file, n_echo, len(gated) - n_echo, f0_hz, known is None, predictions, methods)
+
+
+def median_f0(gated: Sequence[AScan], has_echo: NDArray[np.bool_]) -> float:
+    """Centre frequency, Hz, of the median spectrum of the gates with an echo (of all, where none has one)."""
+    chosen = [ascan for ascan, echo in zip(gated, has_echo, strict=True) if echo or not has_echo.any()]
+    chosen = chosen[:: max(1, len(chosen) // SPECTRUM_ROWS)]
+    shortest = min(len(ascan.samples) for ascan in chosen)
+    return estimate_f0(np.stack([ascan.samples[:shortest] for ascan in chosen]), gated[0].fs_hz)
+
+
+def _predict(file: str, gated: Sequence[AScan], f0_hz: FloatArray | None, factory: PickerFactory,
+             advance: Callable[[], None]) -> Predictions:
+    tof_s, confidence = np.full(len(gated), np.nan), np.zeros(len(gated))
+    pickers: dict[float | None, Picker] = {}
+    for i, ascan in enumerate(gated):
+        f0 = None if f0_hz is None else float(f0_hz[i])
+        if f0 not in pickers:
+            pickers[f0] = factory(f0)
+        try:
+            pick = pickers[f0].pick(ascan)
+        except InputError as error:
+            raise InputError(f"{file}, row {i}: {error.what}", error.next_step) from error
+        tof_s[i] = np.nan if pick.tof_us is None else pick.tof_us * 1e-6
+        confidence[i] = pick.confidence
+        advance()
+    return Predictions(tof_s, confidence)
+
+
+def report(results: Iterable[FileResult]) -> dict[str, Any]:
+    """The whole output of `usedge evaluate --json`."""
+    return {"format_version": FORMAT_VERSION, "files": [result.to_dict() for result in results]}
+
+
+def check_predictions_path(out: Path, files: Sequence[Path]) -> None:
+    """Raise InputError where ``save_predictions`` would fail, before any work is lost to it."""
+    if out.suffix != ".npz":
+        raise InputError(f"predictions are written as .npz, not to {out}.", "Give a name that ends in .npz.")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent} to write to.", "Create it first.")
+    stems = [file.stem for file in files]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise InputError(f"two files are called {twice[0]}, and predictions are named after them.",
+                         "Evaluate them one at a time.")
+
+
+def save_predictions(out: Path, results: Sequence[FileResult]) -> None:
+    """Write ``<method>_tof_s (n,)`` and ``<method>_confidence (n,)`` of every method, whole or not at all.
+
+    With several files each name begins with the file's stem and an underscore. NaN = no answer.
+    """
+    arrays: dict[str, FloatArray] = {}
+    for result in results:
+        prefix = f"{Path(result.file).stem}_" if len(results) > 1 else ""
+        for method, found in result.predictions.items():
+            arrays[f"{prefix}{method}_tof_s"] = found.tof_s
+            arrays[f"{prefix}{method}_confidence"] = found.confidence
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}).", "Choose another place.") from error
+    finally:
+        part.unlink(missing_ok=True)

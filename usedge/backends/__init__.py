@@ -1,0 +1,42 @@
+"""Runtimes that execute a bundle's variants, each imported only when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.errors import InputError
+
+Float32 = NDArray[np.float32]
+
+BACKENDS = {
+    "litert": ("usedge.backends.litert", "LiteRTBackend"),
+    "onnx": ("usedge.backends.onnx", "OnnxBackend"),
+}
+
+
+class Backend(Protocol):
+    """A loaded model: normalised gates in, the network's numbers out."""
+
+    def infer(self, x: Float32) -> Float32:
+        """``x (1, n_samples) float32`` → (1, 2l + 1)."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+def open_backend(runtime: str, model: bytes, threads: int = 1) -> Backend:
+    """Load ``model`` (a TFLite flatbuffer or an ONNX file) into ``runtime``.
+
+    Raises InputError for an unknown runtime and MissingExtraError where its package is not installed.
+    """
+    if runtime not in BACKENDS:
+        raise InputError(f"runtime {runtime!r} is unknown.", f"Known: {', '.join(BACKENDS)}, classical, auto.")
+    module, name = BACKENDS[runtime]
+    backend: Backend = getattr(importlib.import_module(module), name)(model, threads)
+    return backend

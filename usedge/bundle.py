@@ -1,0 +1,492 @@
+"""The bundle: the one ``.usedge`` file that a device needs, format version 1.
+
+A zip archive with ``manifest.json``, ``variants/*`` and ``golden.npz``. Its archive comment is the seal,
+``usedge-bundle/1 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the manifest
+holds a SHA-256 of each entry besides. Only what is asked for is unpacked: a device reads one variant of several.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.errors import InputError
+from usedge.pointer import decode
+from usedge.spec import SignalSpec
+
+Float32 = NDArray[np.float32]
+Infer = Callable[[Float32], Float32]
+"""A backend's ``infer``: (1, n_samples) float32 → (1, 2l + 1) float32."""
+
+MAGIC = "usedge-bundle"
+FORMAT_VERSION = 1
+MANIFEST, GOLDEN, VARIANTS = "manifest.json", "golden.npz", "variants/"
+RUNTIMES = {"litert": ".tflite", "onnx": ".onnx"}
+"""Runtime of a variant → the ending of its file."""
+PRECISIONS = ("int8", "fp32")
+
+MAX_FILE_BYTES = 256 << 20
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_ENTRY_BYTES = 64 << 20
+MAX_ENTRIES = 64
+
+_SEAL = re.compile(rb"usedge-bundle/(\d{1,4}) sha256=([0-9a-f]{64})\Z")
+_LOCAL_HEADER = b"PK\x03\x04"
+_CHUNK = 1 << 18
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError, KeyError)
+"""What zipfile, json and numpy raise for content that is not what it claims to be."""
+_EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`."
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """``no_echo``: an A-scan with a larger probability of "no echo" has none; ``low_confidence``: a ToF with less
+    confidence is not given. Both in 0..1.
+    """
+
+    no_echo: float
+    low_confidence: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("no_echo", self.no_echo), ("low_confidence", self.low_confidence)):
+            if not 0.0 <= value <= 1.0:
+                raise InputError(f"threshold {name} is {value}, not within 0 and 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One exported form of the model. ``parity`` holds its measured figures against the torch original;
+    ``default`` marks the one of its runtime that a device should take.
+    """
+
+    name: str
+    file: str
+    runtime: str
+    precision: str
+    sha256: str
+    bytes: int
+    parity: dict[str, Any]
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A-scans with known answers: ``x (g, n_samples)``, ``out (g, 2l + 1)`` of the torch original in fp32, ``label
+    (g,)`` with l = "no echo", ``place (g,)`` in patches with NaN = no echo, and how far a place may be off.
+    """
+
+    x: Float32
+    out: Float32
+    label: NDArray[np.int64]
+    place: Float32
+    tolerance_patches: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenEntry:
+    """Where the golden vectors lie in the archive."""
+
+    file: str
+    sha256: str
+    bytes: int
+    tolerance_patches: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose seal and manifest were checked; variants and golden vectors are read when asked for.
+
+    ``sha256`` is the seal's: the identity that readings and reports carry.
+    """
+
+    path: Path
+    format_version: int
+    name: str
+    spec: SignalSpec
+    thresholds: Thresholds
+    variants: dict[str, Variant]
+    golden_entry: GoldenEntry
+    provenance: dict[str, Any]
+    sha256: str
+
+    def variant_bytes(self, name: str) -> bytes:
+        """The model file of a variant; raises InputError for an unknown name or a wrong SHA-256."""
+        if name not in self.variants:
+            raise InputError(f"{self.path} has no variant {name!r}.", f"It has: {', '.join(self.variants)}.")
+        return _entry(self.path, self.variants[name])
+
+    def default_for(self, runtime: str) -> Variant:
+        """The variant that ``runtime`` should run; raises InputError where the bundle has none for it."""
+        for variant in self.variants.values():
+            if variant.runtime == runtime and variant.default:
+                return variant
+        raise InputError(f"{self.path} has no variant for the runtime {runtime!r}.",
+                         f"It has: {', '.join(self.variants)}.")
+
+    def golden(self) -> Golden:
+        """The golden vectors; raises InputError where they are damaged or do not fit the spec."""
+        content = _entry(self.path, self.golden_entry)
+        with _refuse_damage(self.path, "its golden vectors cannot be read"):
+            return _unpack_golden(content, self.spec, self.golden_entry.tolerance_patches)
+
+
+@dataclass(frozen=True, slots=True)
+class VariantParts:
+    """A variant on its way into a bundle: what ``Variant`` says of it, and the model file itself."""
+
+    runtime: str
+    precision: str
+    content: bytes
+    parity: dict[str, Any]
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BundleParts:
+    """All that ``write_bundle`` stores."""
+
+    name: str
+    spec: SignalSpec
+    thresholds: Thresholds
+    variants: Mapping[str, VariantParts]
+    golden: Golden
+    provenance: dict[str, Any]
+
+
+def called(out: Float32, no_echo: float) -> tuple[NDArray[np.int64], Float32]:
+    """What the answers ``out (b, 2l + 1)`` say at the threshold ``no_echo``: label (b,) with l = "no echo", and
+    place (b,) in patches with NaN = no echo.
+    """
+    pointed = decode(out)
+    empty = pointed.p_no_echo > no_echo
+    length = (out.shape[1] - 1) // 2
+    return np.where(empty, length, pointed.label), np.where(empty, np.float32(np.nan), pointed.place)
+
+
+def wrong_answers(golden: Golden, no_echo: float, infer: Infer) -> str | None:
+    """One line on the golden vectors that ``infer`` answers wrongly; None when it answers all of them rightly."""
+    g, columns = golden.out.shape
+    label, place = np.full(g, -1), np.full(g, np.nan, np.float32)
+    for i in range(g):
+        out = infer(golden.x[i : i + 1])
+        if out.shape != (1, columns):
+            return f"the answer has shape {out.shape}, not (1, {columns})"
+        if np.isfinite(out).all():
+            label[i : i + 1], place[i : i + 1] = called(out, no_echo)
+    other = label != golden.label
+    off = np.nan_to_num(np.abs(place - golden.place))
+    wrong = other | (off > golden.tolerance_patches)
+    if not wrong.any():
+        return None
+    return (f"{int(wrong.sum())} of {g} golden A-scans were answered wrongly: the class differs in {int(other.sum())},"
+            f" the place is off by up to {float(off.max()):.3g} patches ({golden.tolerance_patches:g} allowed)")
+
+
+def check_golden(bundle: Bundle, infer: Infer) -> None:
+    """Put the golden vectors to ``infer``; raises InputError that says how many were answered wrongly, and by how much."""
+    fault = wrong_answers(bundle.golden(), bundle.thresholds.no_echo, infer)
+    if fault is not None:
+        raise InputError(f"{bundle.path}: {fault}.", "This runtime computes the model wrongly here: choose another"
+                         " --runtime, or update it.")
+
+
+# Reading
+
+
+@contextmanager
+def _refuse_damage(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).", "Check path and permissions.") from error
+    except _DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: {what} ({reason}).", _EXPORT_AGAIN) from error
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Open a bundle: check its seal, its entries and its manifest, and unpack nothing else.
+
+    Raises InputError, one line, for a file that is missing, no bundle, truncated, changed in any byte, of a newer
+    format, or whose entries leave the archive, exceed the sizes stated here or differ from its manifest.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no bundle {path}.", "Check the path, or write one with `usedge export`.")
+    with _refuse_damage(path, "it is damaged"), path.open("rb") as file:
+        seal = _check_seal(path, file)
+        with zipfile.ZipFile(file) as archive:
+            names = _check_entries(path, archive)
+            manifest = json.loads(_unpack(path, archive, MANIFEST, MAX_MANIFEST_BYTES), parse_constant=_no_constant)
+    bundle = _from_manifest(path, manifest, seal)
+    stated = {MANIFEST, bundle.golden_entry.file, *(variant.file for variant in bundle.variants.values())}
+    if names != stated:
+        odd = ", ".join(sorted(names ^ stated))
+        raise InputError(f"{path}: entries and manifest differ ({odd}).", _EXPORT_AGAIN)
+    return bundle
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} in the manifest")
+
+
+def _check_seal(path: Path, file: BinaryIO) -> str:
+    """The seal's SHA-256, checked against every byte before the archive comment."""
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{path} is {size >> 20} MB; a bundle is at most {MAX_FILE_BYTES >> 20} MB.", "Is it a bundle?")
+    file.seek(max(0, size - 128))
+    seal = _SEAL.search(file.read())
+    file.seek(0)
+    if seal is None and file.read(4) == _LOCAL_HEADER:
+        raise InputError(f"{path} has no seal at its end: it is truncated, damaged or no bundle.", _EXPORT_AGAIN)
+    if seal is None:
+        raise InputError(f"{path} is no usedge bundle.", "Give the .usedge file that `usedge export` wrote.")
+    file.seek(0)
+    if _digest(file, size - len(seal[0])) != seal[2].decode():
+        raise InputError(f"{path} is damaged: its SHA-256 differs from its seal.", _EXPORT_AGAIN)
+    _check_version(path, int(seal[1]))
+    return seal[2].decode()
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256()
+    while size > 0:
+        chunk = file.read(min(size, _CHUNK))
+        if not chunk:
+            break
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest()
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version != FORMAT_VERSION:
+        next_step = "Update usedge." if version > FORMAT_VERSION else _EXPORT_AGAIN
+        raise InputError(f"{path} is a bundle of format {version}; this usedge reads {FORMAT_VERSION}.", next_step)
+
+
+def _leaves_archive(name: str) -> bool:
+    return any(character in name for character in "\\:\0") or any(part in ("", ".", "..") for part in name.split("/"))
+
+
+def _check_entries(path: Path, archive: zipfile.ZipFile) -> set[str]:
+    """Names of all entries; raises InputError for unsafe paths, doubles and sizes that a bundle never has."""
+    entries = archive.infolist()
+    for entry in entries:
+        if _leaves_archive(entry.orig_filename):
+            raise InputError(f"{path}: entry {entry.orig_filename!r} has an unsafe path.", "Do not use this file.")
+        if entry.file_size > MAX_ENTRY_BYTES:
+            raise InputError(f"{path}: entry {entry.filename} would unpack to {entry.file_size} bytes; at most"
+                             f" {MAX_ENTRY_BYTES} are read.", "Do not use this file.")
+    names = {entry.filename for entry in entries}
+    if len(names) != len(entries) or len(entries) > MAX_ENTRIES:
+        raise InputError(f"{path}: {len(entries)} entries, {len(names)} different, at most {MAX_ENTRIES} expected.",
+                         "Do not use this file.")
+    return names
+
+
+def _unpack(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    if name not in archive.namelist():
+        raise InputError(f"{path} has no {name}.", _EXPORT_AGAIN)
+    info = archive.getinfo(name)
+    if info.file_size > limit:
+        raise InputError(f"{path}: {name} would unpack to {info.file_size} bytes; at most {limit} are read.",
+                         "Do not use this file.")
+    with archive.open(info) as file:
+        # One byte more than declared: zipfile checks its CRC only when it is read to the end.
+        return file.read(info.file_size + 1)
+
+
+def _entry(path: Path, entry: Variant | GoldenEntry) -> bytes:
+    """The content of an entry, checked against the manifest's size and SHA-256."""
+    with _refuse_damage(path, f"{entry.file} is damaged"), zipfile.ZipFile(path) as archive:
+        content = _unpack(path, archive, entry.file, entry.bytes)
+    if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise InputError(f"{path}: {entry.file} differs from its SHA-256 in the manifest.", _EXPORT_AGAIN)
+    return content
+
+
+def _from_manifest(path: Path, manifest: Any, seal: str) -> Bundle:
+    with _refuse_damage(path, "its manifest is not valid"):
+        if _take(manifest, "magic", str) != MAGIC:
+            raise ValueError(f"magic is {manifest['magic']!r}")
+        _check_version(path, _take(manifest, "format_version", int))
+        limits = _take(manifest, "thresholds", dict)
+        entries = _take(manifest, "variants", dict)
+        variants = {name: _variant(name, entries[name]) for name in entries}
+        return Bundle(
+            path, FORMAT_VERSION, _take(manifest, "name", str), _spec(_take(manifest, "spec", dict)),
+            Thresholds(_take(limits, "no_echo", float), _take(limits, "low_confidence", float)),
+            _one_default(variants), _golden_entry(_take(manifest, "golden", dict)),
+            _take(manifest, "provenance", dict), seal)
+
+
+def _take(values: Any, key: str, kind: type) -> Any:
+    """``values[key]`` if it is a ``kind``; raises ValueError otherwise. Whole numbers pass as float."""
+    if not isinstance(values, dict) or key not in values:
+        raise ValueError(f"{key} is missing")
+    value = values[key]
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{key} is {value!r:.40}")
+    return value
+
+
+def _spec(values: dict[str, Any]) -> SignalSpec:
+    for key, value in SignalSpec().to_dict().items():
+        _take(values, key, type(value))
+    return SignalSpec.from_dict(values)
+
+
+def _located(values: Any, file: str) -> tuple[str, str, int]:
+    """``file``, SHA-256 and size of an entry; raises ValueError for what no writer writes."""
+    sha256, size = _take(values, "sha256", str), _take(values, "bytes", int)
+    if _leaves_archive(file) or not re.fullmatch("[0-9a-f]{64}", sha256) or not 0 < size <= MAX_ENTRY_BYTES:
+        raise ValueError(f"entry {file!r} of {size} bytes")
+    return file, sha256, size
+
+
+def _variant(name: str, values: Any) -> Variant:
+    runtime, precision = _take(values, "runtime", str), _take(values, "precision", str)
+    if runtime not in RUNTIMES or precision not in PRECISIONS:
+        raise ValueError(f"variant {name} is {runtime} {precision}")
+    file, sha256, size = _located(values, _take(values, "file", str))
+    if not file.startswith(VARIANTS):
+        raise ValueError(f"variant {name} is in {file!r}")
+    return Variant(name, file, runtime, precision, sha256, size, _take(values, "parity", dict),
+                   _take(values, "default", bool))
+
+
+def _one_default(variants: dict[str, Variant]) -> dict[str, Variant]:
+    runtimes = {variant.runtime for variant in variants.values()}
+    defaults = [variant.runtime for variant in variants.values() if variant.default]
+    if not variants or sorted(defaults) != sorted(runtimes):
+        raise ValueError("each runtime must have one default variant")
+    return variants
+
+
+def _golden_entry(values: dict[str, Any]) -> GoldenEntry:
+    tolerance = _take(values, "tolerance_patches", float)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance_patches is {tolerance}")
+    return GoldenEntry(*_located(values, _take(values, "file", str)), tolerance)
+
+
+def _unpack_golden(content: bytes, spec: SignalSpec, tolerance_patches: float) -> Golden:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_ENTRY_BYTES:
+            raise ValueError("the arrays are too large")
+        arrays = {name: _array(archive, name) for name in ("x", "out", "label", "place")}
+    g, length = len(arrays["x"]), spec.n_patches
+    shapes = {"x": (g, spec.n_samples), "out": (g, 2 * length + 1), "label": (g,), "place": (g,)}
+    for name, shape in shapes.items():
+        dtype = np.dtype(np.int64 if name == "label" else np.float32)
+        if arrays[name].shape != shape or arrays[name].dtype != dtype or g == 0:
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+    return Golden(arrays["x"], arrays["out"], arrays["label"], arrays["place"], tolerance_patches)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+# Writing
+
+
+def write_bundle(path: str | Path, parts: BundleParts) -> Bundle:
+    """Write a bundle whole or not at all, read it back, and return what was read.
+
+    The same parts give the same bytes wherever zlib is the same: entries are sorted and bear no time. Raises
+    InputError where the folder cannot be written, or for parts that ``read_bundle`` would refuse.
+    """
+    path = Path(path)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    try:
+        with fresh.open("wb") as file:
+            file.write(_sealed(_zip(_entries(parts), zipfile.ZIP_DEFLATED)))
+            file.flush()
+            os.fsync(file.fileno())
+        bundle = read_bundle(fresh)
+        fresh.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}).", "Give another -o FILE.") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return replace(bundle, path=path)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _entries(parts: BundleParts) -> dict[str, bytes]:
+    """Content of every entry by its name, the manifest included."""
+    entries = {GOLDEN: _pack_golden(parts.golden)}
+    golden = {"file": GOLDEN, **_stated(entries[GOLDEN]), "tolerance_patches": parts.golden.tolerance_patches}
+    variants = {}
+    for name, part in parts.variants.items():
+        file = f"{VARIANTS}{name}{RUNTIMES[part.runtime]}"
+        entries[file] = part.content
+        variants[name] = {"file": file, "runtime": part.runtime, "precision": part.precision, **_stated(part.content),
+                          "parity": part.parity, "default": part.default}
+    manifest = {
+        "magic": MAGIC, "format_version": FORMAT_VERSION, "name": parts.name, "spec": parts.spec.to_dict(),
+        "thresholds": {"no_echo": parts.thresholds.no_echo, "low_confidence": parts.thresholds.low_confidence},
+        "variants": variants, "golden": golden, "provenance": parts.provenance,
+    }
+    entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    return entries
+
+
+def _stated(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _pack_golden(golden: Golden) -> bytes:
+    arrays = {"x": golden.x, "out": golden.out, "label": golden.label, "place": golden.place}
+    entries = {}
+    for name, array in arrays.items():
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+        entries[f"{name}.npy"] = stream.getvalue()
+    return _zip(entries, zipfile.ZIP_STORED)
+
+
+def _zip(entries: Mapping[str, bytes], method: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method, compresslevel=9) as archive:
+        for name in sorted(entries):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, entries[name], method)
+    return stream.getvalue()
+
+
+def _sealed(archive: bytes) -> bytes:
+    """``archive``, which ends in its comment's length of 0, with the seal as its comment."""
+    length = len(f"{MAGIC}/{FORMAT_VERSION} sha256=") + 64
+    body = archive[:-2] + length.to_bytes(2, "little")
+    return body + f"{MAGIC}/{FORMAT_VERSION} sha256={hashlib.sha256(body).hexdigest()}".encode()

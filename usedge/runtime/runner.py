@@ -1,0 +1,107 @@
+"""``run``: every A-scan of a source becomes a reading, or is counted for what became of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from usedge import __version__
+from usedge.ascan import AScan, cut_gate
+from usedge.meter import Meter, host_facts, peak_rss_mb
+from usedge.reading import Reading, make_reading
+from usedge.runtime.feed import QUEUE_ASCANS, Feed
+from usedge.sinks import Sink
+from usedge.sources import Source
+from usedge.spec import Gate
+from usedge.tof import Picker
+
+WAIT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run evaluates and when it ends: ``count`` A-scans or ``seconds`` (0: no end)."""
+
+    gate: Gate | None = None
+    speed_of_sound: float | None = None
+    count: int = 0
+    seconds: float = 0.0
+    queue_ascans: int = QUEUE_ASCANS
+
+
+@dataclass
+class Run:
+    """One run. ``meter`` holds latencies by stage, ``stop`` ends it from any thread, ``summary()`` says what came of it.
+
+    received = classified + abstained + dropped + unread, at every end.
+    """
+
+    source: Source
+    picker: Picker
+    sinks: Sequence[Sink]
+    options: RunOptions
+    bundle: dict[str, Any] | None = None
+    meter: Meter = field(default_factory=Meter)
+    stop: threading.Event = field(default_factory=threading.Event)
+    classified: int = 0
+    abstained: int = 0
+    deadline_misses: int = 0
+    dropped: int = 0
+    unread: int = 0
+    first_reading_ns: int = 0
+
+    def go(self) -> None:
+        """Stream until the source ends, the options' end, or ``stop``; sinks are closed whatever happens.
+
+        Raises LinkError when the port fails, InputError for an A-scan that does not cover the gate.
+        """
+        until = time.monotonic() + self.options.seconds if self.options.seconds else float("inf")
+        feed = Feed(self.source, self.options.queue_ascans)
+        try:
+            with self.source, feed:
+                while not feed.ended and not self.stop.is_set() and time.monotonic() < until:
+                    ascan = feed.take(WAIT_S)
+                    if ascan is not None:
+                        self._read(ascan)
+        finally:
+            self.dropped = feed.dropped
+            self.unread = self.source.counts.received - self.classified - self.abstained - feed.dropped
+            for sink in self.sinks:
+                sink.close()
+
+    def _read(self, ascan: AScan) -> None:
+        gated = cut_gate(ascan, self.options.gate)
+        pick = self.picker.pick(gated)
+        picked_ns = time.monotonic_ns()
+        reading = make_reading(ascan, pick, picked_ns, self.options.speed_of_sound)
+        for sink in self.sinks:
+            sink.write(reading, gated)
+        self._count(ascan, reading, picked_ns)
+
+    def _count(self, ascan: AScan, reading: Reading, picked_ns: int) -> None:
+        done_ns = time.monotonic_ns()
+        self.first_reading_ns = self.first_reading_ns or done_ns
+        self.meter.add("decode", getattr(self.source, "decode_ns", 0))
+        self.meter.add("emit", done_ns - picked_ns)
+        self.meter.add("wire_to_reading", done_ns - ascan.t_ns)
+        if self.source.prf_hz and done_ns - ascan.t_ns > 1e9 / self.source.prf_hz:
+            self.deadline_misses += 1
+        if reading.abstain is None:
+            self.classified += 1
+        else:
+            self.abstained += 1
+
+    def summary(self) -> dict[str, Any]:
+        """The contract's summary; ``sent`` is the device's own count and ``unread`` what an early end left behind."""
+        counts = self.source.counts
+        return {
+            "received": counts.received, "classified": self.classified, "abstained": self.abstained,
+            "dropped": self.dropped, "unread": self.unread, "sent": counts.sent, "crc_errors": counts.crc_errors,
+            "resyncs": counts.resyncs, "seq_gaps": counts.seq_gaps, "reconnects": counts.reconnects,
+            "latency_us": self.meter.stages["wire_to_reading"].summary(), "deadline_misses": self.deadline_misses,
+            "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
+            "bundle": self.bundle, "version": __version__,
+        }

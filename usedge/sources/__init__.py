@@ -1,0 +1,87 @@
+"""Where A-scans come from: a port, a virtual transducer, a file. One table, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+from usedge.ascan import AScan
+from usedge.errors import InputError
+
+
+@dataclass(slots=True)
+class SourceCounts:
+    """What became of the A-scans on the wire. ``seq_gaps`` are A-scans whose number never arrived,
+    ``sent`` the device's own count since START (None: it did not say).
+    """
+
+    received: int = 0
+    crc_errors: int = 0
+    resyncs: int = 0
+    seq_gaps: int = 0
+    reconnects: int = 0
+    sent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to open a source: ``baud``, the protocol, seconds to wait for a valid frame, A-scans to ask for
+    (0: no end), the PRF to ask for in Hz (0: the device's own).
+    """
+
+    baud: int = 921_600
+    protocol: str = "auto"
+    patience_s: float = 5.0
+    count: int = 0
+    prf_hz: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A context manager that iterates A-scans and counts what it saw.
+
+    ``lossless``: waits for its reader (a file); otherwise it is live and what is not taken in time is dropped.
+    """
+
+    counts: SourceCounts
+    lossless: bool
+    prf_hz: float | None
+
+    def __enter__(self) -> Source: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None: ...
+
+    def __iter__(self) -> Iterator[AScan]: ...
+
+    def stop(self) -> None:
+        """End the iteration soon; callable from any thread."""
+        ...
+
+
+SOURCES = {
+    "sim": ("usedge.sources.sim", "SimSource"),
+    "replay": ("usedge.sources.replay", "ReplaySource"),
+    "socket": ("usedge.sources.serial_port", "SerialSource"),
+    "device": ("usedge.sources.serial_port", "SerialSource"),
+}
+
+
+def open_source(port: str, options: SourceOptions) -> Source:
+    """The source that ``port`` names: a device path, ``socket://host:port``, ``sim://[?options]``, ``replay:FILE``.
+
+    Nothing is opened before the source's context is entered. Raises InputError for an unknown scheme.
+    """
+    scheme, colon, _ = port.partition(":")
+    name = scheme if colon and "/" not in scheme else "device"
+    if name not in SOURCES:
+        raise InputError(f"port {port!r} has an unknown scheme {scheme!r}.",
+                         f"Known: a device path, {', '.join(f'{known}:' for known in SOURCES if known != 'device')}.")
+    if options.protocol not in ("auto", "usfp"):
+        raise InputError(f"protocol {options.protocol!r} is unknown.", "Known: auto, usfp.")
+    module, cls = SOURCES[name]
+    source: Source = getattr(importlib.import_module(module), cls)(port, options)
+    return source

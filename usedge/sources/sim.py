@@ -1,0 +1,70 @@
+"""``sim://``: a virtual transducer in a process of its own, read through the same serial code as a board."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+from types import TracebackType
+from urllib.parse import parse_qsl
+
+from usedge.errors import InputError, LinkError
+from usedge.sources import SourceOptions
+from usedge.sources.serial_port import SerialSource
+
+OPTIONS = ("prf", "preset", "samples", "seed", "data", "ascans")
+START_S = 20.0
+
+
+class SimSource(SerialSource):
+    """``sim://[?prf=50&preset=field&samples=2048&seed=0&data=FILE]``: starts ``usedge emulate`` and reads its pty."""
+
+    def __init__(self, port: str, options: SourceOptions) -> None:
+        super().__init__(port, options)
+        query = dict(parse_qsl(port.partition("?")[2], keep_blank_values=True))
+        unknown = set(query) - set(OPTIONS)
+        if unknown:
+            raise InputError(f"sim:// has no option {sorted(unknown)[0]!r}.", f"Known: {', '.join(OPTIONS)}.")
+        self._arguments = [f"--{name}={value}" for name, value in query.items()]
+        # Started at once, so that it boots while the model is being loaded.
+        self._process = subprocess.Popen([sys.executable, "-m", "usedge", "emulate", *self._arguments],
+                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                         start_new_session=True)
+
+    def __enter__(self) -> SimSource:
+        try:
+            self.port = self._emulated_port()
+            super().__enter__()
+        except BaseException:
+            self._end_process()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._end_process()
+
+    def _emulated_port(self) -> str:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], START_S)
+        port = self._process.stdout.readline().strip() if ready else ""
+        if not port:
+            _, talk = self._stopped()
+            said = talk.strip().splitlines()[-1] if talk.strip() else "it said nothing"
+            raise LinkError(f"the virtual transducer did not start: {said}")
+        return port
+
+    def _stopped(self) -> tuple[str, str]:
+        self._process.terminate()
+        try:
+            return self._process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.communicate()
+
+    def _end_process(self) -> None:
+        if self._process.returncode is None:
+            self._stopped()

@@ -1,8 +1,8 @@
 """The bundle: the one ``.usedge`` file that a device needs, format version 1.
 
 A zip archive with ``manifest.json``, ``variants/*`` and ``golden.npz``. Its archive comment is the seal,
-``usedge-bundle/1 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the manifest
-holds a SHA-256 of each entry besides. Only what is asked for is unpacked: a device reads one variant of several.
+``usedge-bundle/1 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the
+manifest holds a SHA-256 of each entry besides. Only what is asked for is unpacked: one variant on a device.
 """
 
 from __future__ import annotations
@@ -15,22 +15,15 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from usedge.errors import InputError
-from usedge.pointer import decode
+from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
 from usedge.spec import SignalSpec
-
-Float32 = NDArray[np.float32]
-Infer = Callable[[Float32], Float32]
-"""A backend's ``infer``: (1, n_samples) float32 → (1, 2l + 1) float32."""
 
 MAGIC = "usedge-bundle"
 FORMAT_VERSION = 1
@@ -48,15 +41,17 @@ _SEAL = re.compile(rb"usedge-bundle/(\d{1,4}) sha256=([0-9a-f]{64})\Z")
 _LOCAL_HEADER = b"PK\x03\x04"
 _CHUNK = 1 << 18
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError, KeyError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError,
+           KeyError)
 """What zipfile, json and numpy raise for content that is not what it claims to be."""
+_DO_NOT_USE = "Do not use this file."
 _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`."
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """``no_echo``: an A-scan with a larger probability of "no echo" has none; ``low_confidence``: a ToF with less
-    confidence is not given. Both in 0..1.
+    """``no_echo``: an A-scan with a larger probability of "no echo" has none. ``low_confidence``: a ToF with
+    less confidence is not given. Both in 0..1.
     """
 
     no_echo: float
@@ -82,19 +77,6 @@ class Variant:
     bytes: int
     parity: dict[str, Any]
     default: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """A-scans with known answers: ``x (g, n_samples)``, ``out (g, 2l + 1)`` of the torch original in fp32, ``label
-    (g,)`` with l = "no echo", ``place (g,)`` in patches with NaN = no echo, and how far a place may be off.
-    """
-
-    x: Float32
-    out: Float32
-    label: NDArray[np.int64]
-    place: Float32
-    tolerance_patches: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +124,7 @@ class Bundle:
         """The golden vectors; raises InputError where they are damaged or do not fit the spec."""
         content = _entry(self.path, self.golden_entry)
         with _refuse_damage(self.path, "its golden vectors cannot be read"):
-            return _unpack_golden(content, self.spec, self.golden_entry.tolerance_patches)
+            return unpack(content, self.spec, self.golden_entry.tolerance_patches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,41 +150,12 @@ class BundleParts:
     provenance: dict[str, Any]
 
 
-def called(out: Float32, no_echo: float) -> tuple[NDArray[np.int64], Float32]:
-    """What the answers ``out (b, 2l + 1)`` say at the threshold ``no_echo``: label (b,) with l = "no echo", and
-    place (b,) in patches with NaN = no echo.
-    """
-    pointed = decode(out)
-    empty = pointed.p_no_echo > no_echo
-    length = (out.shape[1] - 1) // 2
-    return np.where(empty, length, pointed.label), np.where(empty, np.float32(np.nan), pointed.place)
-
-
-def wrong_answers(golden: Golden, no_echo: float, infer: Infer) -> str | None:
-    """One line on the golden vectors that ``infer`` answers wrongly; None when it answers all of them rightly."""
-    g, columns = golden.out.shape
-    label, place = np.full(g, -1), np.full(g, np.nan, np.float32)
-    for i in range(g):
-        out = infer(golden.x[i : i + 1])
-        if out.shape != (1, columns):
-            return f"the answer has shape {out.shape}, not (1, {columns})"
-        if np.isfinite(out).all():
-            label[i : i + 1], place[i : i + 1] = called(out, no_echo)
-    other = label != golden.label
-    off = np.nan_to_num(np.abs(place - golden.place))
-    wrong = other | (off > golden.tolerance_patches)
-    if not wrong.any():
-        return None
-    return (f"{int(wrong.sum())} of {g} golden A-scans were answered wrongly: the class differs in {int(other.sum())},"
-            f" the place is off by up to {float(off.max()):.3g} patches ({golden.tolerance_patches:g} allowed)")
-
-
 def check_golden(bundle: Bundle, infer: Infer) -> None:
-    """Put the golden vectors to ``infer``; raises InputError that says how many were answered wrongly, and by how much."""
+    """Put the golden vectors to ``infer``; raises InputError that counts and measures its wrong answers."""
     fault = wrong_answers(bundle.golden(), bundle.thresholds.no_echo, infer)
     if fault is not None:
-        raise InputError(f"{bundle.path}: {fault}.", "This runtime computes the model wrongly here: choose another"
-                         " --runtime, or update it.")
+        raise InputError(f"{bundle.path}: {fault}.",
+                         "This runtime computes the model wrongly: update it or choose another --runtime.")
 
 
 # Reading
@@ -213,7 +166,8 @@ def _refuse_damage(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).", "Check path and permissions.") from error
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be read ({reason}).", "Check its permissions.") from error
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: {what} ({reason}).", _EXPORT_AGAIN) from error
@@ -222,8 +176,8 @@ def _refuse_damage(path: Path, what: str) -> Iterator[None]:
 def read_bundle(path: str | Path) -> Bundle:
     """Open a bundle: check its seal, its entries and its manifest, and unpack nothing else.
 
-    Raises InputError, one line, for a file that is missing, no bundle, truncated, changed in any byte, of a newer
-    format, or whose entries leave the archive, exceed the sizes stated here or differ from its manifest.
+    Raises InputError, one line, for a file that is missing, no bundle, truncated, changed in any byte, of a
+    newer format, or whose entries leave the archive, exceed the sizes above or differ from its manifest.
     """
     path = Path(path)
     if not path.is_file():
@@ -232,7 +186,8 @@ def read_bundle(path: str | Path) -> Bundle:
         seal = _check_seal(path, file)
         with zipfile.ZipFile(file) as archive:
             names = _check_entries(path, archive)
-            manifest = json.loads(_unpack(path, archive, MANIFEST, MAX_MANIFEST_BYTES), parse_constant=_no_constant)
+            text = _unpack(path, archive, MANIFEST, MAX_MANIFEST_BYTES)
+            manifest = json.loads(text, parse_constant=_no_constant)
     bundle = _from_manifest(path, manifest, seal)
     stated = {MANIFEST, bundle.golden_entry.file, *(variant.file for variant in bundle.variants.values())}
     if names != stated:
@@ -249,12 +204,13 @@ def _check_seal(path: Path, file: BinaryIO) -> str:
     """The seal's SHA-256, checked against every byte before the archive comment."""
     size = file.seek(0, os.SEEK_END)
     if size > MAX_FILE_BYTES:
-        raise InputError(f"{path} is {size >> 20} MB; a bundle is at most {MAX_FILE_BYTES >> 20} MB.", "Is it a bundle?")
+        raise InputError(f"{path} is {size >> 20} MB; a bundle is at most {MAX_FILE_BYTES >> 20} MB.",
+                         "Is it a bundle?")
     file.seek(max(0, size - 128))
     seal = _SEAL.search(file.read())
     file.seek(0)
     if seal is None and file.read(4) == _LOCAL_HEADER:
-        raise InputError(f"{path} has no seal at its end: it is truncated, damaged or no bundle.", _EXPORT_AGAIN)
+        raise InputError(f"{path} has no seal at its end: it is truncated or damaged.", _EXPORT_AGAIN)
     if seal is None:
         raise InputError(f"{path} is no usedge bundle.", "Give the .usedge file that `usedge export` wrote.")
     file.seek(0)
@@ -278,11 +234,13 @@ def _digest(file: BinaryIO, size: int) -> str:
 def _check_version(path: Path, version: int) -> None:
     if version != FORMAT_VERSION:
         next_step = "Update usedge." if version > FORMAT_VERSION else _EXPORT_AGAIN
-        raise InputError(f"{path} is a bundle of format {version}; this usedge reads {FORMAT_VERSION}.", next_step)
+        raise InputError(f"{path} is a bundle of format {version}; this usedge reads {FORMAT_VERSION}.",
+                         next_step)
 
 
 def _leaves_archive(name: str) -> bool:
-    return any(character in name for character in "\\:\0") or any(part in ("", ".", "..") for part in name.split("/"))
+    unsafe = any(character in name for character in "\\:\0")
+    return unsafe or any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> set[str]:
@@ -290,24 +248,26 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> set[str]:
     entries = archive.infolist()
     for entry in entries:
         if _leaves_archive(entry.orig_filename):
-            raise InputError(f"{path}: entry {entry.orig_filename!r} has an unsafe path.", "Do not use this file.")
-        if entry.file_size > MAX_ENTRY_BYTES:
-            raise InputError(f"{path}: entry {entry.filename} would unpack to {entry.file_size} bytes; at most"
-                             f" {MAX_ENTRY_BYTES} are read.", "Do not use this file.")
+            raise InputError(f"{path}: entry {entry.orig_filename!r} has an unsafe path.", _DO_NOT_USE)
+        _check_size(path, entry, MAX_ENTRY_BYTES)
     names = {entry.filename for entry in entries}
     if len(names) != len(entries) or len(entries) > MAX_ENTRIES:
-        raise InputError(f"{path}: {len(entries)} entries, {len(names)} different, at most {MAX_ENTRIES} expected.",
-                         "Do not use this file.")
+        raise InputError(f"{path} has {len(entries)} entries, {len(names)} of them different; at most"
+                         f" {MAX_ENTRIES}, all different, are read.", _DO_NOT_USE)
     return names
+
+
+def _check_size(path: Path, entry: zipfile.ZipInfo, limit: int) -> None:
+    if entry.file_size > limit:
+        size = f"{entry.file_size} bytes; the limit is {limit}"
+        raise InputError(f"{path}: {entry.filename} would unpack to {size}.", _DO_NOT_USE)
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in archive.namelist():
         raise InputError(f"{path} has no {name}.", _EXPORT_AGAIN)
     info = archive.getinfo(name)
-    if info.file_size > limit:
-        raise InputError(f"{path}: {name} would unpack to {info.file_size} bytes; at most {limit} are read.",
-                         "Do not use this file.")
+    _check_size(path, info, limit)
     with archive.open(info) as file:
         # One byte more than declared: zipfile checks its CRC only when it is read to the end.
         return file.read(info.file_size + 1)
@@ -389,25 +349,6 @@ def _golden_entry(values: dict[str, Any]) -> GoldenEntry:
     return GoldenEntry(*_located(values, _take(values, "file", str)), tolerance)
 
 
-def _unpack_golden(content: bytes, spec: SignalSpec, tolerance_patches: float) -> Golden:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_ENTRY_BYTES:
-            raise ValueError("the arrays are too large")
-        arrays = {name: _array(archive, name) for name in ("x", "out", "label", "place")}
-    g, length = len(arrays["x"]), spec.n_patches
-    shapes = {"x": (g, spec.n_samples), "out": (g, 2 * length + 1), "label": (g,), "place": (g,)}
-    for name, shape in shapes.items():
-        dtype = np.dtype(np.int64 if name == "label" else np.float32)
-        if arrays[name].shape != shape or arrays[name].dtype != dtype or g == 0:
-            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-    return Golden(arrays["x"], arrays["out"], arrays["label"], arrays["place"], tolerance_patches)
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as file:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
 # Writing
 
 
@@ -425,10 +366,12 @@ def write_bundle(path: str | Path, parts: BundleParts) -> Bundle:
             file.flush()
             os.fsync(file.fileno())
         bundle = read_bundle(fresh)
+        bundle.golden()
         fresh.rename(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}).", "Give another -o FILE.") from error
+        raise InputError(f"{path} cannot be written ({error.strerror or error}).",
+                         "Give another -o FILE.") from error
     finally:
         fresh.unlink(missing_ok=True)
     return replace(bundle, path=path)
@@ -444,17 +387,17 @@ def _sync_folder(folder: Path) -> None:
 
 def _entries(parts: BundleParts) -> dict[str, bytes]:
     """Content of every entry by its name, the manifest included."""
-    entries = {GOLDEN: _pack_golden(parts.golden)}
+    entries = {GOLDEN: pack(parts.golden)}
     golden = {"file": GOLDEN, **_stated(entries[GOLDEN]), "tolerance_patches": parts.golden.tolerance_patches}
     variants = {}
     for name, part in parts.variants.items():
         file = f"{VARIANTS}{name}{RUNTIMES[part.runtime]}"
         entries[file] = part.content
-        variants[name] = {"file": file, "runtime": part.runtime, "precision": part.precision, **_stated(part.content),
-                          "parity": part.parity, "default": part.default}
+        variants[name] = {"file": file, "runtime": part.runtime, "precision": part.precision,
+                          **_stated(part.content), "parity": part.parity, "default": part.default}
     manifest = {
         "magic": MAGIC, "format_version": FORMAT_VERSION, "name": parts.name, "spec": parts.spec.to_dict(),
-        "thresholds": {"no_echo": parts.thresholds.no_echo, "low_confidence": parts.thresholds.low_confidence},
+        "thresholds": asdict(parts.thresholds),
         "variants": variants, "golden": golden, "provenance": parts.provenance,
     }
     entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
@@ -463,16 +406,6 @@ def _entries(parts: BundleParts) -> dict[str, bytes]:
 
 def _stated(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def _pack_golden(golden: Golden) -> bytes:
-    arrays = {"x": golden.x, "out": golden.out, "label": golden.label, "place": golden.place}
-    entries = {}
-    for name, array in arrays.items():
-        stream = io.BytesIO()
-        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-        entries[f"{name}.npy"] = stream.getvalue()
-    return _zip(entries, zipfile.ZIP_STORED)
 
 
 def _zip(entries: Mapping[str, bytes], method: int) -> bytes:

@@ -1,7 +1,7 @@
 """Material that ships with usedge, found in the checkout or in an installed wheel alike.
 
-A wheel holds it under ``usedge/_shipped``; a checkout holds the folders at its root, and in ``usedge/_shipped``
-the bundle alone.
+A wheel holds it under ``usedge/_shipped``; a checkout holds the folders at its root, and the bundle alone in
+``usedge/_shipped``.
 """
 
 from __future__ import annotations

@@ -45,10 +45,14 @@ class DevicePort:
             return 0
 
     def discard_unread(self) -> None:
-        """Throw away what was written and not yet taken by the other side."""
-        termios.tcflush(self.fd, termios.TCOFLUSH)
-        if self._peer_fd is not None:
-            termios.tcflush(self._peer_fd, termios.TCIFLUSH)
+        """Throw away what was written and not yet taken by the other side; raises ``OSError`` on a hang-up."""
+        try:
+            # A pseudo-terminal holds unread bytes in two places, and each call empties one of them.
+            termios.tcflush(self.fd, termios.TCOFLUSH)
+            if self._peer_fd is not None:
+                termios.tcflush(self._peer_fd, termios.TCIFLUSH)
+        except termios.error as fault:
+            raise OSError(*fault.args, self.path) from fault
 
     def unread(self) -> int:
         """Bytes written that the other side has not taken, as far as the system tells."""

@@ -258,10 +258,11 @@ def _open_arrays(path: Path) -> Iterator[_Arrays]:
 
 @contextmanager
 def _open_npz(path: Path) -> Iterator[_Arrays]:
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("one .npy array, not an archive of named ones")
-    with archive:
+    # Opened here, not by numpy, which leaves a damaged file open.
+    with path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("one .npy array, not an archive of named ones")
         yield _Arrays(path, list(archive.files), archive.__getitem__)
 
 

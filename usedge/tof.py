@@ -187,7 +187,7 @@ def akaike(x: ArrayLike) -> FloatArray:
 
 @lru_cache(maxsize=8)
 def _burst(period: float, cycles: float) -> ComplexArray:
-    """A burst of ``cycles`` under a Hann window, both quadratures; its real part is 0 on its middle sample."""
+    """A burst of ``cycles`` under a Hann window, both quadratures; real part 0 in its middle."""
     half = max(2, round(cycles * period / 2))
     t = np.arange(-half, half + 1)
     burst: ComplexArray = np.cos(0.5 * np.pi * t / (half + 1)) ** 2 * np.exp(2j * np.pi * t / period) / 1j
@@ -313,10 +313,10 @@ class Envelope(ClassicalPicker):
 
 @dataclass(frozen=True)
 class Aic(ClassicalPicker):
-    """AIC onset (``akaike``) from ``lead`` cycles before the first echo crosses the threshold to its maximum.
+    """AIC onset (``akaike``), from ``lead`` cycles before the first echo's threshold to its maximum.
 
-    The threshold is that of ``Threshold``, the maximum the largest within ``reach`` cycles from there. The AIC
-    takes the A-scan as recorded: a band-pass without delay rings ahead of a strong echo, and moves its onset.
+    The threshold is that of ``Threshold``, the maximum the largest within ``reach`` cycles from there. The
+    AIC takes the A-scan as recorded: a band-pass without delay rings ahead of a strong echo.
     """
 
     fraction: float = 0.15
@@ -335,17 +335,19 @@ class Aic(ClassicalPicker):
 
 @dataclass(frozen=True)
 class Xcorr(ClassicalPicker):
-    """Cross-correlation with an echo: its first lobe over ``fraction`` × the largest, placed by a parabola.
+    """Cross-correlation with an echo: its first significant lobe, placed between samples by a parabola.
 
     ``reference`` is an A-scan of one echo whose sample 0 is the onset, recorded at the gate's rate; None
     takes a Hann burst of ``cycles`` at f0. Either polarity counts. Detection is on the envelope of it.
-    The echo's phase against the burst is unknown, and so its first lobe over ¾ of the largest comes 0.12 to 0.62
-    cycles early: the middle of that is added. A reference has the right phase: there the main lobe counts.
-    Raises InputError where the rates differ or the reference is not shorter than the gate.
+    The first echo is the one that ``Envelope`` takes; significant is what follows the last crossing of 0.7 ×
+    its maximum. For a 3-cycle burst that is 0.73 cycles before the best fit, so the next lobe, up to half a
+    cycle on, comes 0.48 early on the average: that is added. With a reference the main lobe counts.
+    ``pick`` raises InputError for a reference of another rate, a constant one, or one as long as the gate.
     """
 
-    fraction: float = 0.75
+    fraction: float = 0.6
     cycles: float = 3.0
+    reach: float = 3.0
     reference: AScan | None = None
 
     def pick(self, gated: AScan) -> Pick:
@@ -357,6 +359,8 @@ class Xcorr(ClassicalPicker):
         if echo is not None and len(echo.samples) >= len(gated.samples):
             raise InputError(f"the reference ({len(echo.samples)} samples) is not shorter than the gate"
                              f" ({len(gated.samples)}).", "Cut it to one echo.")
+        if echo is not None and np.ptp(echo.samples) == 0:
+            raise InputError("the reference is constant.", "Cut it from its echo's onset on.")
         return super().pick(gated)
 
     def _detector(self, gated: _Gated) -> _Gated:
@@ -367,12 +371,16 @@ class Xcorr(ClassicalPicker):
         return _match(gated, echo.analytic, 0)
 
     def _onset(self, gated: _Gated) -> float:
-        lobes = np.abs(gated.rf)
-        first = _first_above(lobes, self.fraction * lobes.max())
+        lobes, envelope = np.abs(gated.rf), gated.envelope
+        first = _first_above(envelope, self.fraction * gated.peak)
+        top = _largest(envelope, first, self.reach * gated.period)
         if self.reference is not None:
-            return _vertex(lobes, _largest(lobes, first, gated.period))
-        lobe = _vertex(lobes, _largest(lobes, first, 0.4 * gated.period))
-        return lobe - (0.5 * self.cycles - 0.37) * gated.period
+            start = max(0, int(top - 0.5 * gated.period))
+            return _vertex(lobes, _largest(lobes, start, gated.period))
+        weaker = np.flatnonzero(envelope[:top] < 0.7 * envelope[top])
+        start = int(weaker[-1]) + 1 if weaker.size else 0
+        lobe = _vertex(lobes, _largest(lobes, start, 0.5 * gated.period))
+        return lobe - (0.5 * self.cycles - 0.48) * gated.period
 
 
 CLASSICAL: dict[str, type[ClassicalPicker]] = {

@@ -38,7 +38,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog=EXAMPLE)
 def evaluate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Labelled A-scans (.npz, .h5).")],
-    bundle: Annotated[Path | None, typer.Option(help="Bundle of the model; default: the shipped one.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle of the model (default: the shipped).")] = None,
     runtime: Annotated[str, typer.Option(help=f"What runs the model: {', '.join(RUNTIMES)}.")] = "auto",
     methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,

@@ -1,0 +1,201 @@
+"""The classical pickers: where they find an echo, when they abstain, and what must not move them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from usedge.ascan import AScan, cut_gate
+from usedge.errors import InputError
+from usedge.labelled import load_labelled
+from usedge.metrics import score
+from usedge.tof import CLASSICAL, MIN_SAMPLES, Xcorr, akaike, classical_picker, estimate_f0
+
+FS_HZ, F0_HZ, T0_US = 40e6, 2.5e6, 12.0
+PERIOD_US = 1e6 / F0_HZ
+METHODS = sorted(CLASSICAL)
+EVAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "eval"
+
+
+def burst(onset: float, n: int = 1600, amplitude: float = 4000.0) -> NDArray[np.float64]:
+    """A 3-cycle tone under half a sine, its onset at sample ``onset``."""
+    t = (np.arange(n) - onset) * F0_HZ / FS_HZ
+    window = np.where((t > 0) & (t < 3), np.sin(np.pi * np.clip(t / 3, 0, 1)), 0.0)
+    echo: NDArray[np.float64] = amplitude * window * np.sin(2 * np.pi * t)
+    return echo
+
+
+def noise(n: int = 1600, rms: float = 25.0, seed: int = 1) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(0.0, rms, n)
+
+
+def gated(x: NDArray[np.float64]) -> AScan:
+    return AScan(np.round(x).astype(np.int16), FS_HZ, T0_US)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("f0_hz", [F0_HZ, None], ids=["f0", "f0 estimated"])
+@pytest.mark.parametrize("onset", [210.0, 640.4, 1100.7])
+def test_an_echo_is_found_within_a_quarter_period(method: str, f0_hz: float | None, onset: float) -> None:
+    pick = classical_picker(method, f0_hz).pick(gated(burst(onset) + noise()))
+    assert pick.tof_us == pytest.approx(T0_US + onset / FS_HZ * 1e6, abs=PERIOD_US / 4)
+    assert pick.abstain is None
+    assert pick.label in {int(onset / 25 - 0.4), int(onset / 25 + 0.4)}
+    assert 0.5 < pick.confidence < 1.0
+    assert pick.snr_db == pytest.approx(43.5, abs=2.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_two_echoes_the_first_counts(method: str) -> None:
+    x = burst(400.0, amplitude=3000.0) + burst(900.0, amplitude=4000.0) + noise()
+    pick = classical_picker(method, F0_HZ).pick(gated(x))
+    assert pick.tof_us == pytest.approx(T0_US + 10.0, abs=PERIOD_US / 4)
+
+
+@pytest.mark.parametrize("method", ["envelope", "xcorr"])
+def test_onsets_are_finer_than_a_sample(method: str) -> None:
+    onsets = np.linspace(500.0, 501.0, 11)
+    picker = classical_picker(method, F0_HZ)
+    tofs = [picker.pick(gated(burst(onset) + noise(rms=2.0))).tof_us for onset in onsets]
+    errors = np.array(tofs, float) - onsets / FS_HZ * 1e6
+    assert np.ptp(errors) < 0.25 * 1e6 / FS_HZ
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_alone_is_no_echo(method: str, seed: int) -> None:
+    pick = classical_picker(method, F0_HZ).pick(gated(noise(seed=seed)))
+    assert (pick.tof_us, pick.label, pick.abstain, pick.confidence) == (None, None, "no_echo", 0.0)
+    assert 5.0 < pick.snr_db < 16.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("level", [0, -512, 32767])
+def test_a_constant_gate_is_told_from_a_quiet_one(method: str, level: int) -> None:
+    pick = classical_picker(method).pick(gated(np.full(400, float(level))))
+    assert (pick.tof_us, pick.abstain) == (None, "out_of_distribution")
+
+
+@settings(max_examples=25, deadline=None)
+@given(method=st.sampled_from(METHODS), gain=st.floats(0.3, 6.0), dc=st.integers(-6000, 6000),
+       polarity=st.sampled_from([1, -1]))
+def test_polarity_gain_and_dc_do_not_move_the_tof(method: str, gain: float, dc: int, polarity: int) -> None:
+    x = burst(700.0) + noise()
+    picker = classical_picker(method, F0_HZ)
+    plain, changed = picker.pick(gated(x)), picker.pick(gated(polarity * gain * x + dc))
+    samples = 1.0 if method == "aic" else 0.05
+    assert changed.tof_us == pytest.approx(plain.tof_us, abs=samples / FS_HZ * 1e6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_confidence_grows_with_the_echo(method: str) -> None:
+    picker = classical_picker(method, F0_HZ)
+    confidences = [picker.pick(gated(burst(700.0, amplitude=a) + noise())).confidence
+                   for a in (250.0, 500.0, 3000.0, 9000.0)]
+    assert confidences == sorted(confidences)
+    assert confidences[0] < 0.75
+    assert 0.95 < confidences[-1] < 1.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(samples=st.lists(st.integers(-32768, 32767), min_size=MIN_SAMPLES, max_size=64))
+@settings(max_examples=60, deadline=None)
+def test_any_gate_gets_an_answer_inside_it(method: str, samples: list[int]) -> None:
+    ascan = AScan(np.array(samples, np.int16), FS_HZ, T0_US)
+    for f0_hz in (None, F0_HZ, 0.45 * FS_HZ):
+        pick = classical_picker(method, f0_hz).pick(ascan)
+        assert (pick.tof_us is None) == (pick.abstain is not None) == (pick.label is None)
+        if pick.tof_us is not None:
+            assert T0_US <= pick.tof_us < ascan.end_us
+            assert 0.0 <= pick.confidence <= 1.0
+            assert pick.label in range(64)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gates_too_short_for_an_echo_are_refused(method: str) -> None:
+    with pytest.raises(InputError, match="7 samples"):
+        classical_picker(method).pick(gated(np.arange(7.0)))
+
+
+def test_impossible_frequencies_are_refused() -> None:
+    with pytest.raises(InputError, match="not under fs/2"):
+        classical_picker("aic", FS_HZ).pick(gated(noise()))
+    for f0_hz in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="not positive"):
+            classical_picker("aic", f0_hz)
+
+
+def test_an_unknown_method_prints_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'cfar'.*threshold, envelope, aic, xcorr"):
+        classical_picker("cfar")
+
+
+def test_the_number_of_classes_sets_the_label() -> None:
+    ascan = gated(burst(805.0) + noise())
+    labels = [classical_picker("envelope", F0_HZ, classes).pick(ascan).label for classes in (2, 16, 400)]
+    assert labels[:2] == [1, 8]
+    assert labels[2] == pytest.approx(201, abs=1)
+
+
+def test_a_reference_echo_is_found_again_to_a_fraction_of_a_sample() -> None:
+    rng = np.random.default_rng(5)
+    t = np.arange(160) * F0_HZ / FS_HZ
+    odd = 3000 * t * np.exp(-t) * np.sin(2 * np.pi * t * (1 + 0.05 * t))
+    x = noise(rms=10.0)
+    x[600:760] += odd
+    picker = Xcorr(F0_HZ, reference=replace(gated(odd + rng.normal(0, 5, 160)), t0_us=0.0))
+    assert picker.pick(gated(x)).tof_us == pytest.approx(T0_US + 15.0, abs=0.3 / FS_HZ * 1e6)
+    assert picker.pick(gated(-x)).tof_us == pytest.approx(T0_US + 15.0, abs=0.3 / FS_HZ * 1e6)
+
+
+def test_references_that_do_not_fit_are_refused() -> None:
+    ascan, echo = gated(noise()), gated(burst(0.0, n=60))
+    for reference, why in ((replace(echo, fs_hz=10e6), "samples/s"), (gated(burst(0.0)), "not shorter"),
+                           (gated(np.full(60, 3.0)), "constant")):
+        with pytest.raises(InputError, match=why):
+            Xcorr(F0_HZ, reference=reference).pick(ascan)
+
+
+def test_the_aic_is_least_where_noise_turns_into_echo() -> None:
+    x = noise(400, rms=1.0)
+    x[250:] += 8 * np.sin(0.4 * np.arange(150))
+    assert int(np.argmin(akaike(x))) + 2 == pytest.approx(250, abs=3)
+    with pytest.raises(InputError, match="too few"):
+        akaike(x[:7])
+
+
+@pytest.mark.parametrize("f0_hz", [0.6e6, 2.5e6, 7.5e6])
+def test_the_centre_frequency_is_found_in_noise_and_drift(f0_hz: float) -> None:
+    t = np.arange(1600) / FS_HZ
+    echo = np.exp(-(((t - 2e-5) * f0_hz / 1.5) ** 2)) * np.sin(2 * np.pi * f0_hz * t)
+    x = 1000 * echo + noise(rms=20.0) + 300 + 400 * t / t[-1]
+    assert estimate_f0(x, FS_HZ) == pytest.approx(f0_hz, rel=0.1)
+    assert estimate_f0(np.tile(x, (3, 1)), FS_HZ) == pytest.approx(f0_hz, rel=0.1)
+
+
+def test_a_spectrum_needs_samples() -> None:
+    with pytest.raises(InputError, match="too few"):
+        estimate_f0(np.arange(7), FS_HZ)
+    assert estimate_f0(np.ones(64), FS_HZ) == FS_HZ / 8
+
+
+@pytest.mark.skipif(not EVAL.is_dir(), reason="the recorded A-scans (../shared/data/eval) are not here")
+@pytest.mark.parametrize(("method", "at_least"), [("threshold", 0.85), ("envelope", 0.92), ("aic", 0.9),
+                                                  ("xcorr", 0.9)])
+def test_recorded_echoes_are_found(method: str, at_least: float) -> None:
+    hits = []
+    for path in sorted(EVAL.glob("*.npz")):
+        labelled = load_labelled(path)
+        if labelled.f0_hz is None or not labelled.has_echo.any():
+            continue
+        picker = classical_picker(method, float(labelled.f0_hz[0]))
+        gates = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+        tof_s = np.array([picker.pick(gate).tof_us for gate in gates], float) * 1e-6
+        hits.append(score(tof_s, labelled.tof_s, labelled.f0_hz)["hit_half_period"])
+    assert np.mean(np.array(hits, float)) > at_least

@@ -67,7 +67,8 @@ class Block(nn.Module):
         qkv = self.qkv(self.norm1(z)).view(b, length, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
         z = z + self.proj(attended.transpose(1, 2).reshape(b, length, -1))
-        return z + self.fc2(F.gelu(self.fc1(self.norm2(z))))
+        out: Tensor = z + self.fc2(F.gelu(self.fc1(self.norm2(z))))
+        return out
 
 
 class Encoder(nn.Module):

@@ -9,25 +9,25 @@ import numpy as np
 
 from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
-from usedge.bundle import Bundle, Thresholds, check_golden, read_bundle
+from usedge.bundle import Bundle, Variant, check_golden, read_bundle
 from usedge.errors import InputError, MissingExtraError
 from usedge.meter import Meter
 from usedge.pointer import decode
 from usedge.preprocess import Preprocessor
 from usedge.resources import shipped_bundle
-from usedge.spec import SignalSpec
 from usedge.tof import Pick
 
 
 class ModelPicker:
     """A gate through preprocessing, the network, and the operating points of its bundle."""
 
-    def __init__(self, spec: SignalSpec, thresholds: Thresholds, backend: Backend, meter: Meter | None = None) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, meter: Meter | None = None) -> None:
         self.meter = meter or Meter()
+        self.variant = variant
         self.backend = backend
-        self._spec = spec
-        self._thresholds = thresholds
-        self._prepare = Preprocessor(spec)
+        self._thresholds = bundle.thresholds
+        self._spec = bundle.spec
+        self._prepare = Preprocessor(bundle.spec)
 
     def pick(self, gated: AScan) -> Pick:
         """The onset of the first echo, or why there is none; raises InputError for a gate that is too short."""
@@ -59,7 +59,7 @@ def _open_variant(bundle: Bundle, runtime: str, meter: Meter | None) -> ModelPic
     variant = bundle.default_for(runtime)
     backend = open_backend(runtime, bundle.variant_bytes(variant.name))
     check_golden(bundle, backend.infer)
-    return ModelPicker(bundle.spec, bundle.thresholds, backend, meter)
+    return ModelPicker(bundle, variant, backend, meter)
 
 
 def open_model_picker(bundle: Bundle, runtime: str = "auto", meter: Meter | None = None) -> ModelPicker:

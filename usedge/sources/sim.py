@@ -26,12 +26,12 @@ class SimSource(SerialSource):
         if unknown:
             raise InputError(f"sim:// has no option {sorted(unknown)[0]!r}.", f"Known: {', '.join(OPTIONS)}.")
         self._arguments = [f"--{name}={value}" for name, value in query.items()]
-        # Started at once, so that it boots while the model is being loaded.
+
+    def __enter__(self) -> SimSource:
+        # A session of its own: Ctrl-C at the terminal must stop the reader first.
         self._process = subprocess.Popen([sys.executable, "-m", "usedge", "emulate", *self._arguments],
                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                          start_new_session=True)
-
-    def __enter__(self) -> SimSource:
         try:
             self.port = self._emulated_port()
             super().__enter__()

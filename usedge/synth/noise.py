@@ -11,12 +11,12 @@ Rng = np.random.Generator
 WHITE, PINK, IN_BAND, LOW_PASS = range(4)
 
 
-def column(values: NDArray[np.floating]) -> Array:
+def column(values: Array) -> Array:
     """``values (n,)`` as ``(n, 1) float32``, to be spread over the samples of each A-scan."""
     return values.astype(np.float32)[:, np.newaxis]
 
 
-def chosen(rng: Rng, share: float, n: int, values: NDArray[np.floating] | float) -> Array:
+def chosen(rng: Rng, share: float, n: int, values: Array | float) -> Array:
     """``values`` for a random ``share`` of n A-scans, zero for the others, as (n, 1)."""
     return column(np.where(rng.random(n) < share, values, 0.0))
 
@@ -28,7 +28,8 @@ def decibel(rng: Rng, low: float, high: float, n: int) -> Array:
 
 def _filtered(white: Array, response: Array) -> Array:
     y = np.fft.irfft(np.fft.rfft(white) * response, white.shape[1]).astype(np.float32)
-    return y / (y.std(axis=1, keepdims=True) + np.float32(1e-9))
+    unit: Array = y / (y.std(axis=1, keepdims=True) + np.float32(1e-9))
+    return unit
 
 
 def in_band_noise(rng: Rng, shape: tuple[int, int], cycle: Array, width: Array | float = 0.35) -> Array:
@@ -68,11 +69,12 @@ def ring_down(rng: Rng, cycle: Array, clear_by: Array, in_band: Array, share: fl
     def tail(low_db: float, high_db: float, tau: Array, part: float) -> Array:
         limit = 0.18 * np.exp(np.minimum(np.maximum(clear_by, 0) / tau, 8.0))
         amplitude = np.minimum(decibel(rng, low_db, high_db, n), np.where(np.isinf(clear_by), np.inf, limit))
-        return chosen(rng, share * part, n, amplitude) * np.exp(-t / column(tau))
+        decay: Array = np.exp(-t / column(tau))
+        return chosen(rng, share * part, n, amplitude) * decay
 
     turn = np.float32(2 * np.pi)
-    carrier = turn * column(rng.uniform(0.6, 1.5, n) / cycle) * t + column(rng.uniform(0, 2 * np.pi, n))
-    out = tail(-25, 35, log_uniform(rng, 1.5, 25.0, n) * cycle, 0.8) * np.cos(carrier)
+    carrier = turn * column(rng.uniform(0.6, 1.5, (n,)) / cycle) * t + column(rng.uniform(0, 2 * np.pi, n))
+    out: Array = tail(-25, 35, log_uniform(rng, 1.5, 25.0, n) * cycle, 0.8) * np.cos(carrier)
     sign = column(rng.choice([-1.0, 1.0], n))
     out += sign * tail(-30, 30, log_uniform(rng, 0.004, 0.5, n) * samples, 0.6)
     out += tail(-30, 20, log_uniform(rng, 0.01, 0.3, n) * samples, 0.5) * in_band
@@ -100,12 +102,14 @@ def packets(rng: Rng, cycle: Array, onset: Array, sigma: Array, samples: int, sh
     top = np.where(np.isnan(onset), 2.5 * sigma, np.where(centre < onset, before, rng.uniform(0, 0.8, n)))
     amplitude = chosen(rng, share, n, top * rng.uniform(0.2, 1, n))
     envelope = np.exp(-0.5 * ((t - column(centre)) / column(log_uniform(rng, 1.0, 8.0, n) * cycle)) ** 2)
-    return amplitude * envelope * _tone(rng, log_uniform(rng, 0.3, 3.0, n) / cycle, t)
+    packet: Array = amplitude * envelope * _tone(rng, log_uniform(rng, 0.3, 3.0, n) / cycle, t)
+    return packet
 
 
 def _tone(rng: Rng, frequency: Array, t: Array) -> Array:
     phase = column(rng.uniform(0, 2 * np.pi, len(frequency)))
-    return np.cos(np.float32(2 * np.pi) * column(frequency) * t + phase)
+    tone: Array = np.cos(np.float32(2 * np.pi) * column(frequency) * t + phase)
+    return tone
 
 
 def hum_and_drift(rng: Rng, cycle: Array, samples: int, hum_share: float, drift_share: float) -> Array:
@@ -130,4 +134,5 @@ def digitise(rng: Rng, x: Array, least_gain: Array, bits: tuple[int, ...], clip_
     gain = np.maximum(full * column(10 ** (over_db / 20)) / peak, column(least_gain))
     offset = column(rng.uniform(-0.5, 0.5, n) + np.where(rng.random(n) < 0.2, rng.uniform(-0.1, 0.1, n), 0) * full[:, 0])
     rail = full * column(rng.uniform(0.8, 1.0, n))
-    return np.clip(np.round(x * gain + offset), -rail, rail - 1).astype(np.int16)
+    counts: NDArray[np.int16] = np.clip(np.round(x * gain + offset), -rail, rail - 1).astype(np.int16)
+    return counts

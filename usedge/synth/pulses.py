@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""Floating-point values, float32 wherever there is one for each sample."""
 Index = NDArray[np.intp]
 
 ONSET_LEVEL = 0.05
@@ -71,7 +73,8 @@ class Pulses:
 
     def _gamma(self, u: Array, i: Index) -> Array:
         v = np.maximum(u / self.cycles[i], 1e-6)
-        return np.exp(self.order[i] * (np.log(v) + 1.0 - v))
+        envelope: Array = np.exp(self.order[i] * (np.log(v) + 1.0 - v))
+        return envelope
 
     def _two_sided(self, u: Array, i: Index) -> Array:
         return np.exp(-0.5 * (u / np.where(u < 0, self.rise[i], self.decay[i])) ** 2)
@@ -79,13 +82,14 @@ class Pulses:
     def _tukey(self, u: Array, i: Index) -> Array:
         length = 1.5 * self.cycles[i]
         v = np.clip(np.minimum(u, length - u) / (0.5 * self.taper[i] * length), 0.0, 1.0)
-        return np.sin(0.5 * np.pi * v) ** 2
+        envelope: Array = np.sin(0.5 * np.pi * v) ** 2
+        return envelope
 
     def wave(self, u: Array, i: Index, phase: Array) -> Array:
         """RF of pulse ``i`` at ``u`` cycles, carrier phase moved by ``phase``."""
         bend = self.chirp[i] * u * u / np.maximum(self.stop[i] - self.start[i], 1.0)
         turn = np.float32(2.0 * np.pi)
-        rf = np.cos(turn * (u + bend) + self.phase[i] + phase)
+        rf: Array = np.cos(turn * (u + bend) + self.phase[i] + phase)
         two = self.second[i] > 0
         if two.any():
             j = i[two]

@@ -80,7 +80,7 @@ def predict(model: nn.Module, x: Tensor, batch: int = 256) -> np.ndarray[Any, np
     """The network's raw answers (n, 2l + 1) for ``x (n, n_samples)``, in fp32."""
     model.eval()
     device = next(model.parameters()).device
-    parts = [model(part.to(device)).float().cpu() for part in x.split(batch)]
+    parts = [model(part.to(device)).float().cpu() for part in torch.split(x, batch)]
     model.train()
     return torch.cat(parts).numpy().astype(np.float32)
 

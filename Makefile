@@ -1,0 +1,48 @@
+# usedge: `make demo` shows the main job, `make test` runs every check. Both make their own virtual environment.
+PYTHON ?= python3
+VENV   ?= .venv
+PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+
+.PHONY: help demo test lint bench clean
+help:
+	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
+	@echo "make test   every check: style, types, the one-way rule, C, tests"
+	@echo "make bench  latency, memory and cold start of this machine"
+	@echo "make clean  remove the virtual environment and what the checks left behind"
+
+$(VENV)/bin/python:
+	@echo "== making a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "usedge needs python3 >= 3.10"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing. Run: sudo apt-get install python3-venv"; exit 2; }
+
+$(VENV)/.device: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
+	@echo "== installing usedge as a device does (numpy, pyserial, typer, rich, LiteRT)"
+	@$(PIP) --editable .
+	@touch $@
+
+# torch comes first and pinned: a plain `torch` would pull gigabytes of CUDA.
+$(VENV)/.checks: $(VENV)/.device
+	@echo "== installing what training, export and the checks need (about 2.5 GB, once)"
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[all,dev]'
+	@touch $@
+
+demo: $(VENV)/.device
+	@echo "== 12 seconds of A-scans from a virtual transducer on a pty, classified by the shipped bundle"
+	@$(VENV)/bin/usedge run --port 'sim://?prf=20' --seconds 12 --speed-of-sound 1482
+
+lint: $(VENV)/.checks
+	@echo "== style, types, the one-way rule"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+test: lint
+	@echo "== tests"
+	@$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/.checks
+	@$(VENV)/bin/usedge bench latency
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

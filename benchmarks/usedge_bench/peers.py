@@ -1,0 +1,61 @@
+"""Peers of the shipped variant, timed in turn on the same prepared A-scans in one process and one thread."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from usedge.ascan import AScan
+from usedge.backends import Backend, open_backend
+from usedge.bundle import Bundle, Variant
+from usedge.errors import MissingExtraError
+from usedge.preprocess import Preprocessor
+from usedge.synth import FS_HZ, generate
+
+from usedge_bench.suite import LatencySuite
+
+REFERENCE = "onnxruntime-fp32"
+PACKAGES = {"onnx": "onnxruntime", "litert": "litert"}
+POOL = 64
+
+
+def peer_name(variant: Variant) -> str:
+    """The runtime's package and the precision, as in "onnxruntime-fp32"."""
+    return f"{PACKAGES[variant.runtime]}-{variant.precision}"
+
+
+def _open(bundle: Bundle) -> dict[str, Backend]:
+    default = bundle.default_for("litert")
+    order = [default, *(each for each in bundle.variants.values() if each.name != default.name)]
+    opened: dict[str, Backend] = {}
+    for variant in order:
+        try:
+            opened[peer_name(variant)] = open_backend(variant.runtime, bundle.variant_bytes(variant.name))
+        except MissingExtraError:
+            continue
+    return opened
+
+
+def time_peers(bundle: Bundle, suite: LatencySuite) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Figures of the default variant and of every other installed one, and the default's p50 over the reference's."""
+    synth = generate("field", POOL, suite.seed, suite.samples)
+    prepare = Preprocessor(bundle.spec)
+    gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]
+    backends = _open(bundle)
+    times: dict[str, list[int]] = {name: [] for name in backends}
+    for turn in range(-2, suite.peer_rounds):  # two rounds to warm up
+        for name, backend in backends.items():
+            for i in range(suite.peer_block):
+                begun = time.perf_counter_ns()
+                backend.infer(gates[i % POOL])
+                if turn >= 0:
+                    times[name].append(time.perf_counter_ns() - begun)
+    for backend in backends.values():
+        backend.close()
+    peers: list[dict[str, Any]] = [{"name": name, "p50_us": round(float(np.percentile(values, 50)) * 1e-3, 1),
+              "p99_us": round(float(np.percentile(values, 99)) * 1e-3, 1), "n": len(values)}
+             for name, values in times.items()]
+    by_name = {peer["name"]: peer["p50_us"] for peer in peers}
+    ratios = {REFERENCE: round(peers[0]["p50_us"] / by_name[REFERENCE], 3)} if REFERENCE in by_name else {}
+    return peers, ratios

@@ -1,0 +1,32 @@
+"""A report as Markdown, for the terminal and for the README alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """Stages, peers and the single figures of a latency report as Markdown."""
+    columns = ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us")
+    lines = ["| stage, µs | p50 | p90 | p99 | p99.9 | max |", "|---|---|---|---|---|---|"]
+    lines += [f"| {name} | " + " | ".join(f"{figures[key]:.0f}" for key in columns) + " |"
+              for name, figures in report["stages"].items()]
+    lines += ["", "| runtime, one thread | p50 µs | p99 µs |", "|---|---|---|"]
+    lines += [f"| {peer['name']} | {peer['p50_us']:.0f} | {peer['p99_us']:.0f} |" for peer in report["peers"]]
+    lines += ["", "| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in _figures(report)]
+    return "\n".join(lines)
+
+
+def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
+    host, throughput = report["host"], report["throughput"]
+    figures = [(f"p50 against {name}", f"{ratio:.2f} ×") for name, ratio in report["ratio_p50"].items()]
+    return [
+        *figures,
+        ("outside the network (wire, preprocessing, bookkeeping)", f"{report['overhead_share']:.0%} of the whole"),
+        ("throughput, free-running", f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
+        ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
+        ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
+        ("host", f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, numpy {host['numpy']}"),
+        ("stable", "yes" if report["stable"] else "no: " + "; ".join(report["unstable_because"])),
+    ]

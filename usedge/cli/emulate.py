@@ -1,0 +1,82 @@
+"""``usedge emulate``: a virtual transducer on a pty or a given port."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from usedge.errors import InputError, LinkError
+
+if TYPE_CHECKING:
+    from usedge.ascan import AScan
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: usedge emulate --prf 50   (then, elsewhere: usedge run --port THE_PORT_IT_PRINTS)")
+def emulate(
+    data: Annotated[Path | None, typer.Option(help="npz, HDF5 or .usfp file whose A-scans are sent.")] = None,
+    x: Annotated[str | None, typer.Option(help="Name of the array in --data.")] = None,
+    rows: Annotated[str, typer.Option(help="Rows of --data, START:STOP.")] = ":",
+    preset: Annotated[str, typer.Option(help="Without --data: synthetic A-scans, field or paper.")] = "field",
+    ascans: Annotated[int, typer.Option(min=1, help="Synthetic A-scans made; they are sent in turn.")] = 128,
+    samples: Annotated[int, typer.Option(help="Samples of a synthetic A-scan.")] = 2048,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic A-scans.")] = 0,
+    prf: Annotated[float, typer.Option(min=0.0, help="A-scans a second; 0 = as fast as the host reads.")] = 50.0,
+    port: Annotated[str | None, typer.Option(help="Serial port to speak on instead of a new pty.")] = None,
+    count: Annotated[int, typer.Option(min=0, help="Exit after this many A-scans; 0 = never.")] = 0,
+) -> None:
+    """Answer a host's commands and stream A-scans, as a board's firmware does. Prints the port first."""
+    from usedge_firmware.native import load_native_encoder
+    from usedge_firmware.transducer import VirtualTransducer
+    from usedge_firmware.usfp import UsfpError
+
+    content = _recorded(data, x, rows) if data else _synthetic(preset, ascans, seed, samples)
+    first = content[0]
+    if load_native_encoder() is None:
+        sys.stderr.write("usedge: no C compiler found; frames are encoded in Python.\n")
+    try:
+        device = VirtualTransducer([ascan.samples for ascan in content], fs_hz=round(first.fs_hz), t0_us=first.t0_us,
+                                   prf_hz=prf, path=port)
+    except UsfpError as error:
+        raise InputError(f"these A-scans do not fit the wire: {error}.") from None
+    except OSError as error:
+        raise LinkError(f"port {port} cannot be opened ({error.strerror}).", "Check --port.") from None
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    with device:
+        sys.stdout.write(device.port + "\n")
+        sys.stdout.flush()
+        sys.stderr.write(f"usedge: {len(content)} A-scans of {len(first.samples)} samples at {first.fs_hz / 1e6:g} MHz,"
+                         f" PRF {prf:g} Hz; stop with Ctrl-C.\n")
+        device.serve(stop, exit_after=count or None)
+    sys.stderr.write(f"usedge: sent {device.sent} A-scans, {device.overruns} PRF slots missed.\n")
+
+
+def _synthetic(preset: str, n: int, seed: int, samples: int) -> list[AScan]:
+    from usedge.ascan import AScan
+    from usedge.synth import FS_HZ, generate
+
+    return [AScan(row, FS_HZ) for row in generate(preset, n, seed, samples).x]
+
+
+def _recorded(path: Path, x_name: str | None, rows: str) -> list[AScan]:
+    from usedge.sources.files import read_ascans
+
+    start, colon, stop = rows.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        chosen = slice(int(start or 0), int(stop) if stop else None)
+    except ValueError:
+        raise InputError(f"rows {rows!r} is not START:STOP.", "Example: --rows 0:500.") from None
+    ascans = read_ascans(path, x_name)[0][chosen]
+    if not ascans:
+        raise InputError(f"rows {rows} of {path} are none.", "Widen --rows.")
+    return ascans

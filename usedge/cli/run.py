@@ -1,0 +1,105 @@
+"""``usedge run``: A-scans in at a port, readings out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from usedge.errors import InputError
+
+if TYPE_CHECKING:
+    from usedge.meter import Meter
+    from usedge.sinks import Sink
+    from usedge.tof import Picker
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: usedge run --port sim:// --seconds 10")
+def run(
+    port: Annotated[str, typer.Option(help="/dev/…, socket://host:port, sim://[?options], replay:FILE.")],
+    baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
+    protocol: Annotated[str, typer.Option(help="auto or usfp.")] = "auto",
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
+    gate: Annotated[str | None, typer.Option(help="START:WIDTH in µs after the main bang; default: all.")] = None,
+    speed_of_sound: Annotated[float | None, typer.Option(help="m/s; adds distance_mm (pulse-echo).")] = None,
+    runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
+    method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
+    f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency for classical pickers.")] = None,
+    prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
+    patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines even on a terminal.")] = False,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
+) -> None:
+    """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
+    from usedge.meter import Meter
+    from usedge.runtime.runner import Run, RunOptions
+    from usedge.sources import SourceOptions, open_source
+    from usedge.spec import Gate
+
+    if speed_of_sound is not None and not speed_of_sound > 0:
+        raise InputError(f"speed of sound {speed_of_sound:g} m/s is not positive.", "Water at 20 °C: 1482.")
+    options = RunOptions(Gate.parse(gate) if gate else None, speed_of_sound, count, seconds)
+    source = open_source(port, SourceOptions(baud, protocol, patience, count, prf))
+    meter, stop = Meter(), threading.Event()
+    picker, facts = _picker(runtime, bundle, method, f0_mhz, meter)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    live = sys.stdout.isatty() and not as_json
+    job = Run(source, picker, [], options, facts, meter, stop)
+    job.sinks = [_sink(job, port, live)]
+    try:
+        job.go()
+    finally:
+        _report(job.summary(), summary, live)
+    if stop.is_set():
+        raise typer.Exit(130)
+
+
+def _picker(runtime: str, bundle: Path | None, method: str, f0_mhz: float | None,
+            meter: Meter) -> tuple[Picker, dict[str, Any] | None]:
+    if runtime == "classical":
+        from usedge.tof import classical_picker
+
+        return classical_picker(method, f0_mhz * 1e6 if f0_mhz else None), None
+    from usedge.bundle import read_bundle
+    from usedge.resources import shipped_bundle
+    from usedge.runtime.picker import open_model_picker
+
+    chosen = read_bundle(bundle or shipped_bundle())
+    picker = open_model_picker(chosen, runtime, meter)
+    return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
+                    "runtime": picker.variant.runtime}
+
+
+def _sink(job: Any, port: str, live: bool) -> Sink:
+    if live:
+        from usedge.cli.view import LiveView
+
+        return LiveView(job, port)
+    from usedge.sinks import JsonLines
+
+    return JsonLines()
+
+
+def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
+    from usedge.files import write_whole
+
+    if path is not None:
+        write_whole(path, (json.dumps(summary, indent=1) + "\n").encode())
+    latency = summary["latency_us"]
+    sys.stderr.write(
+        f"usedge: {summary['received']} received, {summary['classified']} classified, {summary['abstained']} abstained,"
+        f" {summary['dropped']} dropped, {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
+        f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
+        f" peak RSS {summary['peak_rss_mb']} MB.\n")
+    if live:
+        sys.stderr.write(f"usedge: {summary['bundle'] or 'classical picker'}\n")

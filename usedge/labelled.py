@@ -23,7 +23,8 @@ F0_NAMES = ("f0_hz", "fc_hz", "fc_hz_est")
 TOF_NAMES = ("tof_s", "tof_onset_s", "tof_onset_model_s")
 INT16_MAX = 32767
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, NotImplementedError)
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, MemoryError)
+"""What numpy, zipfile and h5py raise on damaged files; NotImplementedError is a RuntimeError."""
 
 FloatArray = NDArray[np.float64]
 

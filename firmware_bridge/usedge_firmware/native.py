@@ -27,6 +27,8 @@ from usedge_firmware.messages import NAME_SIZE, Ack, Command, Info
 
 _FLAGS: Final = ("-std=c99", "-O2", "-shared", "-fPIC")
 _COMPILE_TIMEOUT_S: Final = 120
+COMMAND_MAX: Final = 32
+"""Longest command payload that the C parser takes, bytes: USFP_COMMAND_MAX."""
 _OVERHEAD: Final = HEADER_SIZE + TRAILER_SIZE
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class _Parser(ctypes.Structure):
         ("skipped_bytes", ctypes.c_uint32),
         ("filled", ctypes.c_uint32),
         ("header_sound", ctypes.c_uint32),
-        ("bytes", ctypes.c_uint8 * (_OVERHEAD + 32)),
+        ("bytes", ctypes.c_uint8 * (_OVERHEAD + COMMAND_MAX)),
     )
 
 

@@ -45,7 +45,7 @@ class DevicePort:
             return 0
 
     def discard_unread(self) -> None:
-        """Throw away what was written and not yet taken by the other side; raises ``OSError`` on a hang-up."""
+        """Throw away what was written and not yet read by the other side; raises ``OSError`` on a hang-up."""
         try:
             # A pseudo-terminal holds unread bytes in two places, and each call empties one of them.
             termios.tcflush(self.fd, termios.TCOFLUSH)

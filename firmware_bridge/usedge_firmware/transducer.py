@@ -30,13 +30,12 @@ from usedge_firmware.messages import (
     encode_info,
     parse_command,
 )
-from usedge_firmware.native import build_native_encoder, load_native_encoder
+from usedge_firmware.native import COMMAND_MAX, build_native_encoder, load_native_encoder
 from usedge_firmware.port import open_device, open_pty
 
 FIRMWARE_VERSION: Final = (0, 1, 0)
 _LONGEST_WAIT_S: Final = 0.05
 _MOST_WAITING: Final = 64
-_COMMAND_PAYLOAD_MAX: Final = 32
 _U32_MASK: Final = 0xFFFFFFFF
 _NS_PER_MHZ: Final = 10**12  # one period of 1 mHz, in ns
 
@@ -117,7 +116,7 @@ class VirtualTransducer:
         self._next_seq = 0
         self._stream: _Stream | None = None
         self._last_sent = 0
-        self._decoder = Decoder(max_payload=_COMMAND_PAYLOAD_MAX)
+        self._decoder = Decoder(max_payload=COMMAND_MAX)
         self._waiting: deque[Frame] = deque()
         self._answers: deque[bytes] = deque()
         self._out = memoryview(b"")

@@ -25,6 +25,7 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"
 COMMANDS = [Command(1, 250_000, 500), Command(2), Command(3), Command(200, 1, 2)]
 LINE = [usfp.encode_command(each, seq=seq) for seq, each in enumerate(COMMANDS)]
 EXPECTED = list(enumerate(COMMANDS))
+TOO_LONG = usfp.encode(usfp.Frame(usfp.FrameType.COMMAND, payload=bytes(10_000)))
 shared_native = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
@@ -59,7 +60,8 @@ def test_it_includes_nothing_that_firmware_lacks(room: Path) -> None:
 
 
 def test_sanitizers_find_nothing(checked_program: Path) -> None:
-    noisy_line = b"\x55\x53\xa5" + LINE[0][:45] + b"".join(LINE) + bytes(range(256)) * 4 + b"".join(LINE)
+    noise = (b"\x55\x53\xa5" + LINE[0][:45], bytes(range(256)) * 4 + TOO_LONG)
+    noisy_line = b"".join(each + b"".join(LINE) for each in noise)
     done = run([str(checked_program)], input=noisy_line)
     assert done.returncode == 0, done.stderr.decode()
     parsed = [tuple(map(int, line.split())) for line in done.stdout.decode().splitlines()]
@@ -138,6 +140,17 @@ def test_the_c_parser_takes_longer_commands_and_passes_over_other_frames(native:
     other = usfp.encode_ack(usfp.Ack(1))
     found = native.command_parser().feed(too_long + too_short + other + later)
     assert found == [(9, COMMANDS[0])]
+
+
+def test_the_c_parser_refuses_a_damaged_header_at_its_last_byte(native: NativeEncoder) -> None:
+    parser = native.command_parser()
+    assert parser.feed(LINE[0]) == EXPECTED[:1]
+    damaged = bytearray(LINE[0][: usfp.HEADER_SIZE])
+    damaged[12] ^= 16
+    parser.feed(bytes(damaged[:-1]))
+    assert parser.skipped_bytes == 0
+    parser.feed(bytes(damaged[-1:]))
+    assert parser.skipped_bytes == usfp.HEADER_SIZE
 
 
 def test_without_a_compiler_there_is_a_reason_and_no_encoder(

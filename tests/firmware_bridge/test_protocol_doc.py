@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from usedge_firmware import golden, usfp
+from usedge_firmware.native import COMMAND_MAX
 
 CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i"}
 GOLDEN = {case["name"]: case for case in json.loads(golden.GOLDEN_FILE.read_text(encoding="utf-8"))["cases"]}
@@ -125,5 +126,6 @@ def test_the_c_header_names_the_same_numbers(room: Path) -> None:
         **{f"STATUS_{each.name}": each.value for each in usfp.AckStatus},
         "VERSION": usfp.VERSION, "HEADER_SIZE": usfp.HEADER_SIZE, "TRAILER_SIZE": usfp.TRAILER_SIZE,
         "MAX_PAYLOAD": usfp.MAX_PAYLOAD, "NAME_SIZE": usfp.NAME_SIZE,
+        "COMMAND_MAX": COMMAND_MAX,
     }
     assert {name: named.get(name) for name in expected} == expected

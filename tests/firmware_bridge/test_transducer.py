@@ -122,10 +122,13 @@ def test_start_during_a_stream_begins_another_at_a_frame_boundary(serving: Servi
     assert_unharmed(host)
 
 
-def test_the_schedule_is_absolute_and_every_missed_slot_is_counted(serving: Serving) -> None:
-    device = transducer(prf_hz=10.0)
+@pytest.mark.parametrize(("own_prf_hz", "asked_prf_hz"), [(10.0, 400.0), (400.0, 0.0)])
+def test_the_schedule_is_absolute_and_every_missed_slot_is_counted(
+    serving: Serving, own_prf_hz: float, asked_prf_hz: float
+) -> None:
+    device = transducer(prf_hz=own_prf_hz)
     host = serving(device)
-    host.send(usfp.command_start(prf_hz=400.0, count=60, seq=1))
+    host.send(usfp.command_start(prf_hz=asked_prf_hz, count=60, seq=1))
     host.await_ack(Opcode.STOP, 1)
     t_us = np.array([each.t_us for each in host.ascans()])
     slots = np.round((t_us - t_us[0]) / 2500.0).astype(int)
@@ -241,6 +244,20 @@ def test_serve_returns_once_the_host_has_everything(make_host: Callable[[str], A
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
         assert len(host.ascans()) == device.sent == 40
+
+
+def test_serve_waits_for_a_slow_host(make_host: Callable[[str], Any]) -> None:
+    with transducer(stall_s=DEADLINE_S) as device:
+        thread = threading.Thread(target=device.serve, kwargs={"exit_after": 3}, daemon=True)
+        thread.start()
+        host = make_host(device.port)
+        host.send(usfp.command_start(count=3, seq=1))
+        wait_for(lambda: device.sent == 3)
+        thread.join(0.3)
+        assert thread.is_alive(), "it left before the host had read anything"
+        host.await_ack(Opcode.STOP, 1)
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
 
 
 def test_serve_returns_though_the_host_reads_no_more(make_host: Callable[[str], Any]) -> None:

@@ -73,6 +73,9 @@ static void small_buffers_are_refused(void)
     EXPECT(usfp_encode_log(out, USFP_LOG_FRAME_SIZE(3) - 1, 0, 0, "abc", 3) == USFP_ERR_CAPACITY);
     EXPECT(usfp_encode_log(out, USFP_INFO_FRAME_SIZE, 0, 0, "abc", USFP_MAX_PAYLOAD + 1) == USFP_ERR_LENGTH);
     EXPECT(usfp_encode_log(out, USFP_INFO_FRAME_SIZE, 0, 0, "abc", SIZE_MAX) == USFP_ERR_LENGTH);
+    memcpy(info.name, "ab\0left over", 13);
+    EXPECT(usfp_encode_info(out, USFP_INFO_FRAME_SIZE, 0, 0, &info) == (int32_t)USFP_INFO_FRAME_SIZE);
+    EXPECT(memcmp(out + USFP_HEADER_SIZE + 24, "ab\0\0\0\0\0\0\0\0\0\0\0", 13) == 0);
     free(out);
 }
 

@@ -20,14 +20,15 @@ def _say(line: str) -> None:
 def bench(
     suite: Annotated[str, typer.Argument(help="latency, or the path of a suite's TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report, every value included.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole report, every value included.")
+    ] = None,
 ) -> None:
     """Measure latency by stage, throughput, peers, memory and cold start on this machine."""
     from usedge.bundle import read_bundle
     from usedge.files import write_whole
     from usedge.resources import shipped_bundle
     from usedge.resources import suite as suite_path
-
     from usedge_bench.latency import run_latency
     from usedge_bench.report import as_table
     from usedge_bench.suite import load_suite

@@ -1,4 +1,4 @@
-"""The latency suite: the device's own ``run`` over a virtual transducer, and its peers on the same A-scans."""
+"""The latency suite: the device's own ``run`` over a virtual transducer, and its peers on those A-scans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
 from usedge import __version__
+from usedge.ascan import AScan
 from usedge.bundle import Bundle
 from usedge.meter import STAGES, Meter, host_facts
 from usedge.reading import Reading
@@ -22,8 +24,6 @@ from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
 from usedge.sources import SourceOptions, open_source
-from usedge.ascan import AScan
-
 from usedge_bench.peers import time_peers
 from usedge_bench.suite import LatencySuite
 
@@ -57,7 +57,7 @@ class RecordingMeter(Meter):
 
 
 class _Ticker:
-    """A sink that writes readings as JSON Lines to nowhere: the work of emitting, without a terminal's speed."""
+    """A sink that writes readings as JSON Lines to nowhere: the work of emitting, without a terminal."""
 
     def __init__(self) -> None:
         self._file = Path(os.devnull).open("w")  # noqa: SIM115 - closed by close()
@@ -70,7 +70,9 @@ class _Ticker:
         self._file.close()
 
 
-def _stream(bundle: Bundle, suite: LatencySuite, ascans: int, prf_hz: float) -> tuple[Run, RecordingMeter, float]:
+def _stream(
+    bundle: Bundle, suite: LatencySuite, ascans: int, prf_hz: float
+) -> tuple[Run, RecordingMeter, float]:
     meter = RecordingMeter()
     picker = open_model_picker(bundle, meter=meter)
     port = f"sim://?prf={prf_hz:g}&samples={suite.samples}&seed={suite.seed}"
@@ -81,16 +83,17 @@ def _stream(bundle: Bundle, suite: LatencySuite, ascans: int, prf_hz: float) -> 
 
 
 def _cold_start(bundle: Bundle, suite: LatencySuite, summary: Path) -> tuple[float, float]:
-    """Seconds from process start to the first reading, and the peak RSS in MB after 200, of ``usedge run``."""
-    emulator = subprocess.Popen([sys.executable, "-m", "usedge", "emulate", f"--samples={suite.samples}", "--prf=100"],
-                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    """Seconds from start to the first reading, and the peak RSS in MB after 200, of ``usedge run``."""
+    emulator = subprocess.Popen(
+        [sys.executable, "-m", "usedge", "emulate", f"--samples={suite.samples}", "--prf=100"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert emulator.stdout is not None
     try:
         port = emulator.stdout.readline().strip()
         begun = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "usedge", "run", "--port", port, "--bundle", str(bundle.path), "--count", "200",
-             "--json", "--summary", str(summary)],
+            [sys.executable, "-m", "usedge", "run", "--port", port, "--bundle", str(bundle.path),
+             "--count", "200", "--json", "--summary", str(summary)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         process.stdout.readline()
@@ -108,7 +111,8 @@ def _unstable(host: dict[str, Any], stages: dict[str, Any], dropped: int) -> lis
         why.append(f"other work was running (1-minute load {host['load_1min']}); close it and run again")
     whole = stages["wire_to_reading"]
     if whole["p99_us"] > TAIL_LIMIT * whole["p50_us"]:
-        why.append(f"wire-to-reading p99 is {whole['p99_us'] / whole['p50_us']:.1f} × p50; pin a core or run again")
+        tail = whole["p99_us"] / whole["p50_us"]
+        why.append(f"wire-to-reading p99 is {tail:.1f} × p50; pin a core or run again")
     if dropped:
         why.append(f"{dropped} A-scans were dropped")
     return why
@@ -138,8 +142,10 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
         "throughput": {"ascans_per_s": round((burst.classified + burst.abstained) / burst_s, 1),
                        "dropped": burst.dropped, "received": burst.source.counts.received},
         "peers": peers, "ratio_p50": ratios,
-        "peak_rss_mb": max(rss for _, rss in cold), "first_reading_s": round(median(first for first, _ in cold), 3),
+        "peak_rss_mb": max(rss for _, rss in cold),
+        "first_reading_s": round(median(first for first, _ in cold), 3),
         "first_reading_all_s": [round(first, 3) for first, _ in cold],
         "stable": not why, "unstable_because": why,
-        "values_us": {name: np.round(np.array(values) * 1e-3, 1).tolist() for name, values in counted.values_ns.items()},
+        "values_us": {name: np.round(np.array(values) * 1e-3, 1).tolist()
+                      for name, values in counted.values_ns.items()},
     }

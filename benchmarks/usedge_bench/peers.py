@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 import numpy as np
+
 from usedge.ascan import AScan
 from usedge.backends import Backend, open_backend
 from usedge.bundle import Bundle, Variant
 from usedge.errors import MissingExtraError
 from usedge.preprocess import Preprocessor
 from usedge.synth import FS_HZ, generate
-
 from usedge_bench.suite import LatencySuite
 
 REFERENCE = "onnxruntime-fp32"
@@ -38,7 +38,7 @@ def _open(bundle: Bundle) -> dict[str, Backend]:
 
 
 def time_peers(bundle: Bundle, suite: LatencySuite) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Figures of the default variant and of every other installed one, and the default's p50 over the reference's."""
+    """Figures of the default variant and all other installed ones; the default's p50 over the reference's."""
     synth = generate("field", POOL, suite.seed, suite.samples)
     prepare = Preprocessor(bundle.spec)
     gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]

@@ -23,8 +23,10 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
     figures = [(f"p50 against {name}", f"{ratio:.2f} ×") for name, ratio in report["ratio_p50"].items()]
     return [
         *figures,
-        ("outside the network (wire, preprocessing, bookkeeping)", f"{report['overhead_share']:.0%} of the whole"),
-        ("throughput, free-running", f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
+        ("outside the network (wire, preprocessing, bookkeeping)",
+         f"{report['overhead_share']:.0%} of the whole"),
+        ("throughput, free-running",
+         f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
         ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
         ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
         ("host", f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, numpy {host['numpy']}"),

@@ -31,8 +31,8 @@ class LatencySuite:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < (0 if field.name == "seed" else 1):
+            value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
                 raise InputError(f"suite: {field.name} = {value!r} is not a positive number.")
 
 
@@ -46,7 +46,8 @@ def load_suite(path: Path) -> LatencySuite:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            raise InputError(f"suite {path} has the unknown key {key!r}.", f"Nearest known: {(near or known)[0]}.")
+            raise InputError(f"suite {path} has the unknown key {key!r}.",
+                             f"Nearest known: {(near or known)[0]}.")
     missing = [name for name in known if name not in values]
     if missing:
         raise InputError(f"suite {path} lacks {', '.join(missing)}.")

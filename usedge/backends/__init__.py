@@ -36,7 +36,8 @@ def open_backend(runtime: str, model: bytes, threads: int = 1) -> Backend:
     Raises InputError for an unknown runtime and MissingExtraError where its package is not installed.
     """
     if runtime not in BACKENDS:
-        raise InputError(f"runtime {runtime!r} is unknown.", f"Known: {', '.join(BACKENDS)}, classical, auto.")
+        raise InputError(f"runtime {runtime!r} is unknown.",
+                         f"Known: {', '.join(BACKENDS)}, classical, auto.")
     module, name = BACKENDS[runtime]
     backend: Backend = getattr(importlib.import_module(module), name)(model, threads)
     return backend

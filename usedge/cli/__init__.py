@@ -35,11 +35,11 @@ def known_commands() -> dict[str, str]:
 class LazyGroup(TyperGroup):
     """A command group that imports a command's module only when that command is used."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         """Names of all commands, in the order of the A-scan's way."""
         return list(known_commands())
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
         """The command, imported now; None where there is none of that name."""
         target = COMMANDS.get(cmd_name) or known_commands().get(cmd_name)
         if target is None:
@@ -62,8 +62,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
-    traceback: bool = typer.Option(False, "--traceback", help="Show the Python traceback of an error as well."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True,
+                                 help="Print the version."),
+    traceback: bool = typer.Option(False, "--traceback", help="Show an error's Python traceback as well."),
 ) -> None:
     """Time of flight from ultrasound A-scans, on the device that records them."""
 

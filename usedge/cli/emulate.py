@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: usedge emulate --prf 50   (then, elsewhere: usedge run --port THE_PORT_IT_PRINTS)")
-def emulate(
+@app.command(
+    epilog="Example: usedge emulate --prf 50   (then, elsewhere: usedge run --port THE_PORT_IT_PRINTS)")
+def emulate(  # noqa: PLR0913, PLR0917 - its options
     data: Annotated[Path | None, typer.Option(help="npz, HDF5 or .usfp file whose A-scans are sent.")] = None,
     x: Annotated[str | None, typer.Option(help="Name of the array in --data.")] = None,
     rows: Annotated[str, typer.Option(help="Rows of --data, START:STOP.")] = ":",
@@ -27,7 +28,7 @@ def emulate(
     ascans: Annotated[int, typer.Option(min=1, help="Synthetic A-scans made; they are sent in turn.")] = 128,
     samples: Annotated[int, typer.Option(help="Samples of a synthetic A-scan.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic A-scans.")] = 0,
-    prf: Annotated[float, typer.Option(min=0.0, help="A-scans a second; 0 = as fast as the host reads.")] = 50.0,
+    prf: Annotated[float, typer.Option(min=0.0, help="A-scans a second; 0 = as fast as it is read.")] = 50.0,
     port: Annotated[str | None, typer.Option(help="Serial port to speak on instead of a new pty.")] = None,
     count: Annotated[int, typer.Option(min=0, help="Exit after this many A-scans; 0 = never.")] = 0,
 ) -> None:
@@ -41,8 +42,8 @@ def emulate(
     if load_native_encoder() is None:
         sys.stderr.write("usedge: no C compiler found; frames are encoded in Python.\n")
     try:
-        device = VirtualTransducer([ascan.samples for ascan in content], fs_hz=round(first.fs_hz), t0_us=first.t0_us,
-                                   prf_hz=prf, path=port)
+        device = VirtualTransducer([ascan.samples for ascan in content], fs_hz=round(first.fs_hz),
+                                   t0_us=first.t0_us, prf_hz=prf, path=port)
     except UsfpError as error:
         raise InputError(f"these A-scans do not fit the wire: {error}.") from None
     except OSError as error:
@@ -53,8 +54,8 @@ def emulate(
     with device:
         sys.stdout.write(device.port + "\n")
         sys.stdout.flush()
-        sys.stderr.write(f"usedge: {len(content)} A-scans of {len(first.samples)} samples at {first.fs_hz / 1e6:g} MHz,"
-                         f" PRF {prf:g} Hz; stop with Ctrl-C.\n")
+        sys.stderr.write(f"usedge: {len(content)} A-scans of {len(first.samples)} samples"
+                         f" at {first.fs_hz / 1e6:g} MHz, PRF {prf:g} Hz; stop with Ctrl-C.\n")
         device.serve(stop, exit_after=count or None)
     sys.stderr.write(f"usedge: sent {device.sent} A-scans, {device.overruns} PRF slots missed.\n")
 

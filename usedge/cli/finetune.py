@@ -14,9 +14,9 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: usedge finetune runs/pretrain/last --ascans 600000 --out runs/finetune")
-def finetune(
-    start: Annotated[Path | None, typer.Argument(help="Checkpoint to start from; none trains from scratch.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file instead of synthetic A-scans.")] = None,
+def finetune(  # noqa: PLR0913, PLR0917 - its options
+    start: Annotated[Path | None, typer.Argument(help="Checkpoint to start from; default: none.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file to train on instead.")] = None,
     ascans: o.Ascans = 600_000,
     batch: o.Batch = 128,
     base_rate: o.BaseRate = 2e-3,

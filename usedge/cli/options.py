@@ -12,7 +12,7 @@ from usedge.errors import MissingExtraError
 
 Ascans = Annotated[int, typer.Option(min=1, help="A-scans to see in all; the schedule follows this number.")]
 Batch = Annotated[int, typer.Option(min=1, help="A-scans a step and device.")]
-BaseRate = Annotated[float, typer.Option(min=0.0, help="Learning rate for a batch of 256; scaled with the batch.")]
+BaseRate = Annotated[float, typer.Option(min=0.0, help="Learning rate at a batch of 256; scaled to --batch.")]
 Preset = Annotated[str, typer.Option(help="Synthetic A-scans: field or paper.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice; stored with the result.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; resumed where it holds one.")]

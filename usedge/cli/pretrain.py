@@ -14,11 +14,11 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: usedge pretrain --ascans 300000 --out runs/pretrain")
-def pretrain(
+def pretrain(  # noqa: PLR0913, PLR0917 - its options
     ascans: o.Ascans = 300_000,
     batch: o.Batch = 256,
     base_rate: o.BaseRate = 1.5e-3,
-    mask_ratio: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of the patches removed.")] = 0.75,
+    mask_ratio: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of patches removed.")] = 0.75,
     raw_targets: Annotated[bool, typer.Option(help="Predict raw patches, not standardised ones.")] = False,
     preset: o.Preset = "field",
     seed: o.Seed = 0,

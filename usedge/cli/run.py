@@ -22,12 +22,12 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: usedge run --port sim:// --seconds 10")
-def run(
+def run(  # noqa: PLR0913, PLR0917 - its options
     port: Annotated[str, typer.Option(help="/dev/…, socket://host:port, sim://[?options], replay:FILE.")],
     baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
     protocol: Annotated[str, typer.Option(help="auto or usfp.")] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
-    gate: Annotated[str | None, typer.Option(help="START:WIDTH in µs after the main bang; default: all.")] = None,
+    gate: Annotated[str | None, typer.Option(help="START:WIDTH, µs after main bang; default: all.")] = None,
     speed_of_sound: Annotated[float | None, typer.Option(help="m/s; adds distance_mm (pulse-echo).")] = None,
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
@@ -97,8 +97,9 @@ def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
         write_whole(path, (json.dumps(summary, indent=1) + "\n").encode())
     latency = summary["latency_us"]
     sys.stderr.write(
-        f"usedge: {summary['received']} received, {summary['classified']} classified, {summary['abstained']} abstained,"
-        f" {summary['dropped']} dropped, {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
+        f"usedge: {summary['received']} received, {summary['classified']} classified,"
+        f" {summary['abstained']} abstained, {summary['dropped']} dropped,"
+        f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
         f" peak RSS {summary['peak_rss_mb']} MB.\n")
     if live:

@@ -29,4 +29,5 @@ def synth(
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("A-scans", total=n)
         write_synth(out, preset, n, samples, seed, lambda done: bar.update(task, completed=done))
-    typer.echo(json.dumps({"file": str(out), "ascans": n, "preset": preset, "samples": samples, "seed": seed}))
+    facts = {"file": str(out), "ascans": n, "preset": preset, "samples": samples, "seed": seed}
+    typer.echo(json.dumps(facts))

@@ -26,8 +26,8 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
 def braille(samples: NDArray[np.int16], columns: int, rows: int = ROWS) -> list[str]:
-    """``samples (n,)`` as ``rows`` lines of ``columns`` braille characters, each dot column from its least to its
-    largest value, full scale at the A-scan's own peak.
+    """``samples (n,)`` as ``rows`` lines of ``columns`` braille characters, each dot column from its least to
+    its largest value, full scale at the A-scan's own peak.
     """
     dots_x, dots_y = columns * 2, rows * 4
     edges = np.linspace(0, len(samples), dots_x + 1).astype(int)
@@ -68,7 +68,7 @@ class LiveView:
             return Panel("waiting for the first A-scan …", title=title)
         reading, gated = self._newest
         width = max(20, min(self._live.console.width - 4, 120))
-        return Panel(Group(self._trace(reading, gated, width), self._axis(gated, width), self._figures(reading),
+        return Panel(Group(self._trace(reading, gated, width), self._axis(gated, width), self._figures(),
                            self._counters()), title=title, width=width + 4)
 
     def _trace(self, reading: Reading, gated: AScan, width: int) -> Text:
@@ -84,10 +84,10 @@ class LiveView:
         left, right = f"{gated.t0_us:.1f} µs", f"{gated.end_us:.1f} µs"
         return Text(left + " " * (width - len(left) - len(right)) + right, style="dim")
 
-    def _figures(self, reading: Reading) -> Table:
+    def _figures(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, style in (("A-scan", "dim"), ("ToF", "bold"), ("distance", "bold"), ("confidence", ""), ("SNR", ""),
-                            ("latency", "")):
+        for name, style in (("A-scan", "dim"), ("ToF", "bold"), ("distance", "bold"), ("confidence", ""),
+                            ("SNR", ""), ("latency", "")):
             table.add_column(name, style=style, justify="right", min_width=10)
         table.add_row("A-scan", "ToF", "distance", "confidence", "SNR", "latency", style="dim")
         for each in reversed(self._history):
@@ -100,5 +100,5 @@ class LiveView:
     def _counters(self) -> Text:
         run, counts = self._run, self._run.source.counts
         rate = f"{run.source.prf_hz:g} Hz" if run.source.prf_hz else "free-running"
-        return Text(f"{counts.received} received ({rate}) · {run.classified} classified · {run.abstained} abstained · "
-                    f"{counts.seq_gaps} lost on the wire", style="dim")
+        return Text(f"{counts.received} received ({rate}) · {run.classified} classified · "
+                    f"{run.abstained} abstained · {counts.seq_gaps} lost on the wire", style="dim")

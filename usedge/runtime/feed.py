@@ -68,7 +68,7 @@ class Feed:
                 self._put(ascan)
                 if self._done:
                     break
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that takes
+        except BaseException as error:  # handed over to the thread that takes
             self._error = error
         with self._changed:
             self._done = True

@@ -21,7 +21,9 @@ from usedge.tof import Pick
 class ModelPicker:
     """A gate through preprocessing, the network, and the operating points of its bundle."""
 
-    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, meter: Meter | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, variant: Variant, backend: Backend, meter: Meter | None = None
+    ) -> None:
         self.meter = meter or Meter()
         self.variant = variant
         self.backend = backend
@@ -30,7 +32,7 @@ class ModelPicker:
         self._prepare = Preprocessor(bundle.spec)
 
     def pick(self, gated: AScan) -> Pick:
-        """The onset of the first echo, or why there is none; raises InputError for a gate that is too short."""
+        """The onset of the first echo, or why there is none; raises InputError for too short a gate."""
         clock = time.perf_counter_ns
         begun = clock()
         prepared = self._prepare(gated)
@@ -63,7 +65,7 @@ def _open_variant(bundle: Bundle, runtime: str, meter: Meter | None) -> ModelPic
 
 
 def open_model_picker(bundle: Bundle, runtime: str = "auto", meter: Meter | None = None) -> ModelPicker:
-    """A picker on ``runtime`` ("auto": the first that is installed), after it has answered the golden vectors.
+    """A picker on ``runtime`` ("auto": the first installed), after it has answered the golden vectors.
 
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """

@@ -34,7 +34,7 @@ class RunOptions:
 
 @dataclass
 class Run:
-    """One run. ``meter`` holds latencies by stage, ``stop`` ends it from any thread, ``summary()`` says what came of it.
+    """One run. ``meter`` holds latencies by stage, ``stop`` ends it from any thread, ``summary()`` sums up.
 
     received = classified + abstained + dropped + unread, at every end.
     """
@@ -95,13 +95,14 @@ class Run:
             self.abstained += 1
 
     def summary(self) -> dict[str, Any]:
-        """The contract's summary; ``sent`` is the device's own count and ``unread`` what an early end left behind."""
+        """The contract's summary; ``sent`` is the device's own count, ``unread`` what an early end left."""
         counts = self.source.counts
         return {
             "received": counts.received, "classified": self.classified, "abstained": self.abstained,
-            "dropped": self.dropped, "unread": self.unread, "sent": counts.sent, "crc_errors": counts.crc_errors,
-            "resyncs": counts.resyncs, "seq_gaps": counts.seq_gaps, "reconnects": counts.reconnects,
-            "latency_us": self.meter.stages["wire_to_reading"].summary(), "deadline_misses": self.deadline_misses,
+            "dropped": self.dropped, "unread": self.unread, "sent": counts.sent,
+            "crc_errors": counts.crc_errors, "resyncs": counts.resyncs, "seq_gaps": counts.seq_gaps,
+            "reconnects": counts.reconnects, "latency_us": self.meter.stages["wire_to_reading"].summary(),
+            "deadline_misses": self.deadline_misses,
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
             "bundle": self.bundle, "version": __version__,
         }

@@ -28,7 +28,7 @@ class JsonLines:
     def __init__(self, file: IO[str] | None = None) -> None:
         self._file = sys.stdout if file is None else file
 
-    def write(self, reading: Reading, gated: AScan) -> None:
+    def write(self, reading: Reading, gated: AScan) -> None:  # noqa: ARG002 - Sink's signature
         """Write the reading's contract keys as one line."""
         self._file.write(json.dumps(reading.to_dict()) + "\n")
         self._file.flush()

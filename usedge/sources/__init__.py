@@ -1,4 +1,4 @@
-"""Where A-scans come from: a port, a virtual transducer, a file. One table, each imported when it is asked for."""
+"""Where A-scans come from: a port, a virtual transducer, a file. One table, each imported when asked for."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SourceOptions:
 class Source(Protocol):
     """A context manager that iterates A-scans and counts what it saw.
 
-    ``lossless``: waits for its reader (a file); otherwise it is live and what is not taken in time is dropped.
+    ``lossless``: waits for its reader (a file); else it is live, and what is not taken in time is dropped.
     """
 
     counts: SourceCounts
@@ -71,15 +71,16 @@ SOURCES = {
 
 
 def open_source(port: str, options: SourceOptions) -> Source:
-    """The source that ``port`` names: a device path, ``socket://host:port``, ``sim://[?options]``, ``replay:FILE``.
+    """The source that ``port`` names: a device path, ``socket://…``, ``sim://[?options]``, ``replay:FILE``.
 
     Nothing is opened before the source's context is entered. Raises InputError for an unknown scheme.
     """
     scheme, colon, _ = port.partition(":")
     name = scheme if colon and "/" not in scheme else "device"
     if name not in SOURCES:
+        known = ", ".join(f"{each}:" for each in SOURCES if each != "device")
         raise InputError(f"port {port!r} has an unknown scheme {scheme!r}.",
-                         f"Known: a device path, {', '.join(f'{known}:' for known in SOURCES if known != 'device')}.")
+                         f"Known: a device path, {known}.")
     if options.protocol not in ("auto", "usfp"):
         raise InputError(f"protocol {options.protocol!r} is unknown.", "Known: auto, usfp.")
     module, cls = SOURCES[name]

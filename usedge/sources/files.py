@@ -23,12 +23,12 @@ def read_ascans(path: Path, x_name: str | None = None) -> tuple[list[AScan], int
     if path.suffix in USFP_SUFFIXES:
         return _read_usfp(path)
     rows = load_rows(path, x_name=x_name)
-    ascans = [AScan(samples, rows.fs_hz, rows.t0_s * 1e6, seq) for seq, samples in enumerate(as_counts(rows.x))]
-    return ascans, 0, 0
+    counts = as_counts(rows.x)
+    return [AScan(samples, rows.fs_hz, rows.t0_s * 1e6, seq) for seq, samples in enumerate(counts)], 0, 0
 
 
 def as_counts(x: NDArray[np.generic]) -> NDArray[np.int16]:
-    """``x (n, samples)`` as int16 counts: integers as they are, other values scaled to the full int16 range."""
+    """``x (n, samples)`` as int16 counts: integers as they are, other values scaled to int16's range."""
     values = np.asarray(x, np.float64)
     whole = bool(np.all(values == np.rint(values)))
     if not whole or np.abs(values).max(initial=0) > np.iinfo(np.int16).max:
@@ -43,8 +43,10 @@ def _read_usfp(path: Path) -> tuple[list[AScan], int, int]:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
     decoder = usfp.Decoder()
     frames = decoder.feed(stream) + decoder.finish()
-    ascans = [AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, 0, frame.gain_cdb * 0.01,
-                    frame.channel) for frame in frames if frame.type == usfp.FrameType.ASCAN]
+    ascans = [AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, 0,
+                    frame.gain_cdb * 0.01, frame.channel)
+              for frame in frames if frame.type == usfp.FrameType.ASCAN]
     if not ascans:
-        raise InputError(f"{path} holds no USFP A-scan ({len(stream)} bytes).", "Is it a captured USFP stream?")
+        raise InputError(f"{path} holds no USFP A-scan ({len(stream)} bytes).",
+                         "Is it a captured USFP stream?")
     return ascans, decoder.stats.crc_errors + decoder.stats.header_errors, decoder.stats.resyncs

@@ -108,7 +108,8 @@ class SerialSource:
             return (f"{self.port} sent nothing {wait}.",
                     "Is this the right port, is the board powered, does its firmware speak USFP?")
         return (f"{self.port} sent {self._bytes} bytes {wait}, but no valid frame.",
-                f"Likely a wrong --baud (now {self.options.baud}), another protocol, or a second program on the port.")
+                f"Likely a wrong --baud (now {self.options.baud}), another protocol,"
+                " or a second program on the port.")
 
     def _start(self) -> None:
         assert self.info is not None
@@ -185,7 +186,8 @@ class SerialSource:
             while frame:
                 _, writable, _ = select.select([], [self._fd], [], max(0.0, deadline - time.monotonic()))
                 if not writable:
-                    raise LinkError(f"{self.port} takes no bytes.", "Is flow control on, or the other end stuck?")
+                    raise LinkError(f"{self.port} takes no bytes.",
+                                    "Is flow control on, or the other end stuck?")
                 frame = frame[os.write(self._fd, frame) :]
         except OSError as error:
             raise self._gone(error) from None
@@ -198,9 +200,11 @@ class SerialSource:
 
 def _open(port: str, baud: int) -> serial.SerialBase:
     try:
-        return serial.serial_for_url(port, baudrate=baud, timeout=0, exclusive=None if "://" in port else True)
+        exclusive = None if "://" in port else True
+        return serial.serial_for_url(port, baudrate=baud, timeout=0, exclusive=exclusive)
     except ValueError as error:
-        raise LinkError(f"{port} cannot be opened at {baud} baud: {error}.", "Check --port and --baud.") from None
+        raise LinkError(f"{port} cannot be opened at {baud} baud: {error}.",
+                        "Check --port and --baud.") from None
     except OSError as error:
         raise LinkError(*_why_not(port, error)) from None
 

@@ -17,7 +17,7 @@ START_S = 20.0
 
 
 class SimSource(SerialSource):
-    """``sim://[?prf=50&preset=field&samples=2048&seed=0&data=FILE]``: starts ``usedge emulate`` and reads its pty."""
+    """``sim://[?prf=50&preset=field&samples=2048&seed=0&data=FILE]``: ``usedge emulate``, by its pty."""
 
     def __init__(self, port: str, options: SourceOptions) -> None:
         super().__init__(port, options)

@@ -63,7 +63,7 @@ def ring_down(rng: Rng, cycle: Array, clear_by: Array, in_band: Array, share: fl
 
     Each has decayed to 0.18 of the first echo's amplitude by ``clear_by (n,)`` samples (inf: no echo, no limit).
     """
-    n, samples = in_band.shape
+    n, samples = len(in_band), in_band.shape[1]
     t = np.arange(samples, dtype=np.float32)
 
     def tail(low_db: float, high_db: float, tau: Array, part: float) -> Array:
@@ -73,7 +73,7 @@ def ring_down(rng: Rng, cycle: Array, clear_by: Array, in_band: Array, share: fl
         return chosen(rng, share * part, n, amplitude) * decay
 
     turn = np.float32(2 * np.pi)
-    carrier = turn * column(rng.uniform(0.6, 1.5, (n,)) / cycle) * t + column(rng.uniform(0, 2 * np.pi, n))
+    carrier = turn * column(rng.uniform(0.6, 1.5, n) / cycle) * t + column(rng.uniform(0, 2 * np.pi, n))
     out: Array = tail(-25, 35, log_uniform(rng, 1.5, 25.0, n) * cycle, 0.8) * np.cos(carrier)
     sign = column(rng.choice([-1.0, 1.0], n))
     out += sign * tail(-30, 30, log_uniform(rng, 0.004, 0.5, n) * samples, 0.6)

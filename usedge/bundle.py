@@ -386,7 +386,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _entries(parts: BundleParts) -> dict[str, bytes]:
-    """Content of every entry by its name, the manifest included."""
+    """Content of every entry by its name, the manifest included; raises InputError for NaN in it."""
     entries = {GOLDEN: pack(parts.golden)}
     golden = {"file": GOLDEN, **_stated(entries[GOLDEN]), "tolerance_patches": parts.golden.tolerance_patches}
     variants = {}
@@ -400,7 +400,10 @@ def _entries(parts: BundleParts) -> dict[str, bytes]:
         "thresholds": asdict(parts.thresholds),
         "variants": variants, "golden": golden, "provenance": parts.provenance,
     }
-    entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    try:
+        entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    except ValueError:
+        raise InputError("figures or provenance of the bundle hold NaN or infinity.", "Train again.") from None
     return entries
 
 

@@ -144,6 +144,8 @@ def test_failed_write_leaves_the_old_bundle_and_nothing_else(bundle: Bundle, tmp
     nobodys_default = {name: replace(part, default=False) for name, part in parts().variants.items()}
     with pytest.raises(InputError, match="one default"):
         write_bundle(bundle.path, parts(variants=nobodys_default))
+    with pytest.raises(InputError, match="hold NaN"):
+        write_bundle(bundle.path, parts(provenance={"loss": float("nan")}))
     with pytest.raises(InputError, match="golden vectors cannot be read"):
         write_bundle(bundle.path, parts(golden=replace(golden(), x=np.zeros((8, 100), np.float32))))
     assert bundle.path.read_bytes() == before

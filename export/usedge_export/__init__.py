@@ -1,0 +1,1 @@
+"""From a ToF checkpoint to the one bundle that a device needs: convert, quantise, check parity, write."""

@@ -1,0 +1,158 @@
+"""The whole way of a checkpoint: convert, compare, time, gate, choose golden vectors, write."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from usedge import __version__
+from usedge.bundle import Bundle, BundleParts, Thresholds, VariantParts, write_bundle
+from usedge.errors import GateFailedError, InputError
+from usedge.golden import Golden, Infer, wrong_answers
+from usedge.meter import host_facts
+from usedge.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from usedge_export.golden_choice import choose
+from usedge_export.litert_variant import litert_fp32, litert_int8
+from usedge_export.material import Material, labelled, synthetic
+from usedge_export.onnx_variant import onnx_fp32, onnx_int8
+from usedge_export.parity import Figures
+from usedge_export.recipe import Recipe
+from usedge_export.trial import Trial, measure, open_variants, run
+from usedge_export.verdict import choose_defaults, gate
+
+CONVERTERS: dict[str, tuple[Callable[[nn.Module, int], bytes], Callable[[bytes], bytes]]] = {
+    "litert": (litert_fp32, litert_int8),
+    "onnx": (onnx_fp32, onnx_int8),
+}
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer",
+            "ai-edge-litert", "numpy")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to: the bundle, the original's scores, all figures, why a variant was left out."""
+
+    bundle: Bundle
+    torch: Figures
+    figures: dict[str, Figures]
+    refused: dict[str, list[str]]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; the keys are a contract."""
+        variants = {name: self._variant(name) for name in self.figures}
+        return {"format_version": 1, "bundle": str(self.bundle.path), "sha256": self.bundle.sha256,
+                "bytes": self.bundle.path.stat().st_size, "torch": self.torch, "variants": variants,
+                "seconds": round(self.seconds, 1)}
+
+    def _variant(self, name: str) -> dict[str, Any]:
+        written = self.bundle.variants.get(name)
+        verdict = {"accepted": written is not None, "default": written is not None and written.default}
+        return self.figures[name] | verdict | {"refused_because": self.refused.get(name, [])}
+
+
+def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = None,
+           say: Say = lambda _: None) -> Exported:
+    """Make the bundle ``out`` of the ToF checkpoint in ``folder``.
+
+    ``calibrate`` is a labelled A-scan file on which the variants must pass the gate as well. Raises
+    InputError for a checkpoint or a file that cannot be used, and GateFailedError where a required variant
+    breaks a limit or too few A-scans are clear enough for golden vectors; then nothing is written.
+    """
+    begun = time.monotonic()
+    checkpoint = load_checkpoint(folder, "tof")
+    thresholds = Thresholds(_no_echo(folder, checkpoint), recipe.low_confidence)
+    patch_ns = 1e3 * recipe.parity.gate_us / checkpoint.spec.n_patches
+    materials = _materials(checkpoint, recipe, calibrate)
+    model = checkpoint.model()
+    contents = convert(model, checkpoint.spec.n_samples, recipe.variants, say)
+    models = open_variants(contents)
+    say(f"comparing and timing on {' + '.join(f'{len(each.x)} {each.name}' for each in materials)} A-scans")
+    trials = [run(model, models, material) for material in materials]
+    measured = measure(trials, models, thresholds.no_echo, patch_ns, recipe.speed)
+    for name, content in contents.items():
+        measured[name]["bytes"] = len(content)
+    refused = gate(measured, recipe)
+    accepted = {name: models[name] for name in contents if name not in refused}
+    golden = _golden(trials[0], accepted, thresholds.no_echo, recipe)
+    defaults = choose_defaults({name: measured[name] for name in accepted})
+    variants = {name: _parts(name, contents[name], measured[name], name in defaults) for name in accepted}
+    original = trials[0].original(thresholds.no_echo, patch_ns)
+    provenance = _provenance(folder, checkpoint, recipe, calibrate) | {"torch": original, "refused": refused}
+    parts = BundleParts(out.stem, checkpoint.spec, thresholds, variants, golden, provenance)
+    bundle = write_bundle(out, parts)
+    return Exported(bundle, original, measured, refused, time.monotonic() - begun)
+
+
+def _no_echo(folder: Path, checkpoint: Checkpoint) -> float:
+    threshold = (checkpoint.record.get("scores") or {}).get("no_echo_threshold")
+    if not isinstance(threshold, float):
+        raise InputError(f"{folder} has no threshold for \"no echo\" among its scores.",
+                         "Let `usedge finetune` run to its end: it validates last.")
+    return threshold
+
+
+def _materials(checkpoint: Checkpoint, recipe: Recipe, calibrate: Path | None) -> list[Material]:
+    own = [labelled(calibrate, checkpoint.spec)] if calibrate else []
+    return [synthetic(recipe.parity, checkpoint.spec), *own]
+
+
+def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say) -> dict[str, bytes]:
+    """The model file of each variant in ``names``; fp32 is made on the way to int8 in any case."""
+    contents = {}
+    for runtime, (to_fp32, to_int8) in CONVERTERS.items():
+        wanted = [name for name in names if name.startswith(runtime)]
+        if not wanted:
+            continue
+        say(f"converting to {runtime}")
+        made = {f"{runtime}-fp32": to_fp32(model, n_samples)}
+        if f"{runtime}-int8" in wanted:
+            made[f"{runtime}-int8"] = to_int8(made[f"{runtime}-fp32"])
+        contents.update({name: made[name] for name in wanted})
+    return contents
+
+
+def _golden(trial: Trial, accepted: Mapping[str, Infer], no_echo: float, recipe: Recipe) -> Golden:
+    """Golden vectors, put to every accepted variant once more."""
+    answers = [trial.answers[name] for name in accepted]
+    golden = choose(trial.material.x, trial.reference, answers, no_echo, recipe.golden)
+    for name, infer in accepted.items():
+        fault = wrong_answers(golden, no_echo, infer)
+        if fault is not None:
+            raise GateFailedError(f"{name} does not repeat its own answers: {fault}.", "Nothing was written.")
+    return golden
+
+
+def _parts(name: str, content: bytes, parity: Figures, default: bool) -> VariantParts:
+    runtime, precision = name.split("-")
+    return VariantParts(runtime, precision, content, parity, default)
+
+
+def _provenance(folder: Path, checkpoint: Checkpoint, recipe: Recipe,
+                calibrate: Path | None) -> dict[str, Any]:
+    """Where the bundle comes from, as JSON values: no paths, no host name."""
+    return {
+        "usedge": __version__, "checkpoint": checkpoint.record, "config": checkpoint.config.to_dict(),
+        "weights_sha256": _sha256(folder / WEIGHTS), "recipe": recipe.to_dict(),
+        "calibrate": {"file": calibrate.name, "sha256": _sha256(calibrate)} if calibrate else None,
+        "packages": {name: _version(name) for name in PACKAGES}, "host": host_facts(),
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

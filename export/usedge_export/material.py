@@ -1,0 +1,49 @@
+"""The A-scans on which variants are compared with the torch original, and the original's own answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from usedge.spec import SignalSpec
+from usedge.training.stream import CHUNK, LabelledStream, SynthStream
+from usedge_export.recipe import ParitySettings
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """``x (n, n_samples)`` prepared for the model; true ``onset (n,)`` in patches, NaN = no echo."""
+
+    name: str
+    x: Float32
+    onset: Float32
+
+
+def synthetic(settings: ParitySettings, spec: SignalSpec) -> Material:
+    """Seeded synthetic A-scans through the preprocessing that training and device share."""
+    stream = SynthStream(settings.preset, settings.seed, CHUNK, spec)
+    parts = [stream[i] for i in range(-(-settings.ascans // CHUNK))]
+    x, onset = (torch.cat(column)[: settings.ascans].numpy() for column in zip(*parts, strict=True))
+    return Material("synthetic", x, onset)
+
+
+def labelled(path: Path, spec: SignalSpec) -> Material:
+    """Every gate of a labelled A-scan file; raises InputError where it cannot be read."""
+    from usedge.labelled import load_labelled
+
+    gates = LabelledStream.of(load_labelled(path), spec, seed=0, batch=1)
+    return Material(path.name, gates.x.numpy(), gates.onset.numpy())
+
+
+@torch.inference_mode()
+def torch_answers(model: nn.Module, x: Float32, batch: int = 32) -> Float32:
+    """The torch original's answers (n, 2l + 1) to ``x (n, n_samples)``, in fp32."""
+    parts = [model(torch.from_numpy(x[i : i + batch])).numpy() for i in range(0, len(x), batch)]
+    return np.concatenate(parts).astype(np.float32)

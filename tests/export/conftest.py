@@ -1,0 +1,62 @@
+"""A tiny ToF checkpoint, a recipe that takes seconds, and the variants of that checkpoint, converted once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from usedge_export.recipe import Recipe, read_recipe
+
+from usedge import resources
+from usedge.spec import SignalSpec
+
+SPEC = SignalSpec()
+THRESHOLD = 0.3
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """The shipped recipe, with fewer A-scans and with limits that an untrained model can keep."""
+    shipped = read_recipe(resources.recipe("int8"))
+    return replace(
+        shipped, parity=replace(shipped.parity, ascans=96),
+        gate=replace(shipped.gate, agreement_min=0.8, no_echo_agreement_min=0.9, shift_p95_ns_max=51_200.0,
+                     hit_rate_loss_max=0.2, error_median_gain_ns_max=1_000.0),
+        speed=replace(shipped.speed, rounds=4, runs=8, warmup=4),
+        golden=replace(shipped.golden, margin_log_odds=0.05, margin_patches=0.05, tolerance_patches=0.5))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an untrained one-layer ToFNet whose pointer is turned up, so that its answers are decided."""
+    torch = pytest.importorskip("torch", reason="checkpoints need the extra 'train'")
+    pytest.importorskip("safetensors", reason="checkpoints need the extra 'train'")
+    from usedge.models.checkpoint import Checkpoint, save_checkpoint
+    from usedge.models.mae import MAEConfig, ToFNet
+
+    torch.manual_seed(2)
+    config = MAEConfig(d_model=32, heads=2, d_head=16, mlp_hidden=32, encoder_layers=1, decoder_layers=1)
+    model = ToFNet(SPEC, config)
+    with torch.no_grad():
+        model.pointer.weight[0] *= 20.0
+        model.pointer.weight[1] *= 0.2
+        model.pointer.bias[1] = 0.5
+        model.no_echo.weight *= 40.0
+    folder = tmp_path_factory.mktemp("checkpoint") / "last"
+    record: dict[str, Any] = {"ascans": 0, "scores": {"no_echo_threshold": THRESHOLD}}
+    save_checkpoint(folder, Checkpoint("tof", SPEC, config, record, model.state_dict()))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contents(checkpoint: Path, recipe: Recipe) -> dict[str, bytes]:
+    """Every variant of ``checkpoint``, converted."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
+        pytest.importorskip(package, reason="conversion needs the extra 'export'")
+    from usedge_export.build import convert
+
+    from usedge.models.checkpoint import load_checkpoint
+
+    return convert(load_checkpoint(checkpoint).model(), SPEC.n_samples, recipe.variants, lambda _: None)

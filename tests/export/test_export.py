@@ -1,0 +1,224 @@
+"""`usedge export` end to end, on a tiny untrained model: what is written, what is refused, and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from usedge_export import cli
+from usedge_export.recipe import Recipe
+
+from usedge.backends import open_backend
+from usedge.bundle import Bundle, check_golden, read_bundle
+from usedge.errors import GateFailedError, InputError, MissingExtraError
+from usedge.synth import generate
+
+torch = pytest.importorskip("torch", reason="export starts from a torch checkpoint: extra 'export'")
+for package in ("safetensors", "onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
+    pytest.importorskip(package, reason="conversion needs the extra 'export'")
+
+from usedge_export import build  # noqa: E402
+
+from usedge.models.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from usedge.models.mae import MaskedAutoencoder  # noqa: E402
+
+VARIANTS = ["litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8"]
+
+
+@pytest.fixture
+def converted(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the variants that are converted already: conversion is slow and has its own test."""
+    monkeypatch.setattr(build, "convert", lambda *given: {name: contents[name] for name in given[2]})
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> build.Exported:
+    """The whole way, conversion included."""
+    return build.export(checkpoint, recipe, tmp_path_factory.mktemp("out") / "tiny.usedge")
+
+
+def changed(checkpoint: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of ``checkpoint`` with other fields."""
+    save_checkpoint(folder / "changed", replace(load_checkpoint(checkpoint), **changes))
+    return folder / "changed"
+
+
+def test_bundle_holds_what_a_device_needs(exported: build.Exported, checkpoint: Path, recipe: Recipe) -> None:
+    bundle = read_bundle(exported.bundle.path)
+    assert sorted(bundle.variants) == VARIANTS
+    assert bundle.name == "tiny"
+    assert (bundle.thresholds.no_echo, bundle.thresholds.low_confidence) == (0.3, recipe.low_confidence)
+    record = json.loads((checkpoint / "checkpoint.json").read_text())
+    assert bundle.provenance["weights_sha256"] == record["sha256"]["weights.safetensors"]
+    assert bundle.provenance["checkpoint"] == record["record"]
+    assert bundle.provenance["packages"]["litert-torch"]
+    assert bundle.provenance["recipe"]["gate"]["agreement_min"] == 0.8
+
+
+def test_bundle_tells_no_paths_and_no_host_name(exported: build.Exported, checkpoint: Path) -> None:
+    import platform
+
+    text = json.dumps(exported.bundle.provenance)
+    assert str(checkpoint.parent) not in text
+    assert platform.node() not in text.replace(platform.release(), "")
+
+
+def test_each_variant_answers_like_torch_on_new_a_scans(exported: build.Exported, checkpoint: Path) -> None:
+    from usedge.preprocess import Preprocessor
+
+    model = load_checkpoint(checkpoint).model()
+    x = Preprocessor(exported.bundle.spec).batch(generate("field", 6, 99).x).x
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(x)).numpy()
+    for name, variant in exported.bundle.variants.items():
+        backend = open_backend(variant.runtime, exported.bundle.variant_bytes(name))
+        out = np.concatenate([backend.infer(x[i : i + 1]) for i in range(len(x))])
+        assert (out.shape, out.dtype) == ((6, 129), np.float32)
+        tolerance = 1e-4 if variant.precision == "fp32" else 0.05
+        assert np.abs(out - expected).max() < tolerance * np.abs(expected).max(), name
+
+
+def test_int8_is_smaller_and_really_int8(exported: build.Exported) -> None:
+    variants = exported.bundle.variants
+    for runtime in ("litert", "onnx"):
+        assert variants[f"{runtime}-int8"].bytes < variants[f"{runtime}-fp32"].bytes
+
+
+def test_golden_vectors_are_answered_and_wrong_ones_refused(exported: build.Exported) -> None:
+    bundle = exported.bundle
+    assert len(bundle.golden().x) == 8
+    for name, variant in bundle.variants.items():
+        infer = open_backend(variant.runtime, bundle.variant_bytes(name)).infer
+        check_golden(bundle, infer)
+        with pytest.raises(InputError, match="golden A-scans were answered wrongly"):
+            check_golden(bundle, lambda x, infer=infer: np.roll(infer(x), 3, axis=1))
+
+
+def test_figures_are_whole(exported: build.Exported) -> None:
+    for name, row in exported.to_dict()["variants"].items():
+        assert row["ascans"] == 96
+        assert row["p99_us"] >= row["p50_us"] > 0
+        assert row["accepted"]
+        assert row == row | exported.bundle.variants[name].parity
+        if name.endswith("fp32"):
+            assert row["agreement"] == 1.0
+            assert row["shift_max_ns"] < 1.0
+    defaults = [name for name, row in exported.to_dict()["variants"].items() if row["default"]]
+    assert len(defaults) == 2
+    assert all(exported.bundle.default_for(name.partition("-")[0]).name == name for name in defaults)
+
+
+@pytest.mark.usefixtures("converted")
+def test_required_outside_the_gate_writes_nothing(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    strict = replace(recipe, gate=replace(recipe.gate, shift_median_ns_max=1e-3))
+    with pytest.raises(GateFailedError, match=r"litert-int8 is outside .* [\d.]+ ns \(at most 0\.001 ns\)"):
+        build.export(checkpoint, strict, tmp_path / "b.usedge")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("converted")
+def test_variant_outside_the_gate_is_left_out(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    strict = replace(recipe, gate=replace(recipe.gate, shift_median_ns_max=1.0), required=("litert-fp32",))
+    exported = build.export(checkpoint, strict, tmp_path / "b.usedge")
+    assert sorted(exported.bundle.variants) == ["litert-fp32", "onnx-fp32"]
+    assert sorted(exported.refused) == ["litert-int8", "onnx-int8"]
+    assert exported.bundle.provenance["refused"] == exported.refused
+    row = exported.to_dict()["variants"]["litert-int8"]
+    assert not row["accepted"]
+    assert "median ToF shift" in row["refused_because"][0]
+
+
+@pytest.mark.usefixtures("converted")
+def test_calibration_file_is_compared_as_well(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    synth = generate("field", 24, 5, 640)
+    np.savez(tmp_path / "tank.npz", x=synth.x, fs_hz=20e6, t0_s=0.0, tof_s=synth.onset / 20e6)
+    exported = build.export(checkpoint, recipe, tmp_path / "b.usedge", tmp_path / "tank.npz")
+    for variant in exported.bundle.variants.values():
+        assert variant.parity["calibrate"]["file"] == "tank.npz"
+        assert variant.parity["calibrate"]["ascans"] == 24
+    assert exported.bundle.provenance["calibrate"]["file"] == "tank.npz"
+
+
+@pytest.mark.usefixtures("converted")
+def test_too_few_clear_a_scans_write_nothing(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    strict = replace(recipe, golden=replace(recipe.golden, margin_log_odds=90.0))
+    with pytest.raises(GateFailedError, match="clear enough for golden vectors"):
+        build.export(checkpoint, strict, tmp_path / "b.usedge")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_refused(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    weights = load_checkpoint(checkpoint).weights
+    weights["pointer.weight"][0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"not finite \(pointer\.weight\)") as caught:
+        build.export(changed(checkpoint, tmp_path, weights=weights), recipe, tmp_path / "b.usedge")
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_of_no_use_say_why(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "b.usedge"
+    with pytest.raises(InputError, match="no threshold for \"no echo\""):
+        build.export(changed(checkpoint, tmp_path, record={"ascans": 0}), recipe, out)
+    loaded = load_checkpoint(checkpoint)
+    mae = MaskedAutoencoder(loaded.spec, loaded.config).state_dict()
+    with pytest.raises(InputError, match="holds a 'mae' model"):
+        build.export(changed(checkpoint, tmp_path, kind="mae", weights=mae), recipe, out)
+    with pytest.raises(InputError, match="is no usedge checkpoint"):
+        build.export(tmp_path, recipe, out)
+
+
+def test_models_that_cannot_be_converted_give_one_line() -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, _: Any) -> Any:
+            raise RuntimeError("odd model\nwith many lines")
+
+    for to_fp32, _ in build.CONVERTERS.values():
+        with pytest.raises(InputError, match="could not convert the model") as caught:
+            to_fp32(Odd(), 64)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("converted")
+def test_command_prints_one_json_object(checkpoint: Path, recipe: Recipe, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usedge_export.recipe.read_recipe", lambda _: recipe)
+    out = tmp_path / "b.usedge"
+    result = CliRunner().invoke(cli.app, [str(checkpoint), "--int8", "-o", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["bundle"] == str(out)
+    assert sorted(report["variants"]) == VARIANTS
+    assert isinstance(read_bundle(out), Bundle)
+    assert "comparing" in result.stderr
+
+
+@pytest.mark.usefixtures("converted")
+def test_table_shows_refused_and_default_variants(checkpoint: Path, recipe: Recipe, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    strict = replace(recipe, gate=replace(recipe.gate, shift_median_ns_max=1.0), required=())
+    cli._print_table(build.export(checkpoint, strict, tmp_path / "b.usedge"))
+    shown = capsys.readouterr().out
+    assert shown.count("default") == 2
+    assert "onnx-int8 was left out: median ToF shift" in shown
+
+
+def test_command_asks_for_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def invoke(*words: str) -> None:
+        CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
+
+    with pytest.raises(InputError, match=r"no checkpoint is given\. .*`usedge finetune` wrote"):
+        invoke("--int8")
+    with pytest.raises(InputError, match="no recipe 'int4'"):
+        invoke(str(tmp_path), "--recipe", "int4")
+    with pytest.raises(InputError, match="no folder"):
+        invoke(str(tmp_path), "-o", str(tmp_path / "missing" / "b.usedge"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "litert_torch" else name)
+    with pytest.raises(MissingExtraError, match=r"'litert-torch', which .* 'usedge\[export\]'"):
+        invoke(str(tmp_path))

@@ -11,7 +11,7 @@ from typing import Any
 STAGES = ("decode", "preprocess", "infer", "emit", "wire_to_reading")
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
 SUB_BITS = 7
-"""Each power of two is split into 2^7 buckets: percentiles are right to 0.8 %, in bounded memory for months."""
+"""Each power of two is split into 2^7 buckets: percentiles right to 0.8 %, in bounded memory for months."""
 
 
 def _bucket(ns: int) -> int:
@@ -41,7 +41,7 @@ class Histogram:
         self.max_ns = max(self.max_ns, ns)
 
     def percentile_us(self, percent: float) -> float:
-        """The duration, in µs, that ``percent`` of the counted ones do not exceed; NaN when there are none."""
+        """The duration, in µs, that ``percent`` of those counted do not exceed; NaN when there are none."""
         left = percent / 100.0 * self.n
         for bucket in sorted(self._counts):
             left -= self._counts[bucket]
@@ -52,9 +52,10 @@ class Histogram:
     def summary(self, suffix: str = "") -> dict[str, float | None]:
         """p50, p90, p99, p99.9 and max in µs, keys ending in ``suffix``; None when nothing was counted."""
         if not self.n:
-            return dict.fromkeys((f"{name}{suffix}" for name in (*PERCENTILES, "max")))
+            return dict.fromkeys(f"{name}{suffix}" for name in (*PERCENTILES, "max"))
         values = {name: self.percentile_us(percent) for name, percent in PERCENTILES.items()}
-        return {f"{name}{suffix}": round(value, 2) for name, value in (values | {"max": self.max_ns * 1e-3}).items()}
+        values["max"] = self.max_ns * 1e-3
+        return {f"{name}{suffix}": round(value, 2) for name, value in values.items()}
 
 
 class Meter:

@@ -15,8 +15,8 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Pointed:
-    """All (b,): ``label`` the most likely patch, ``place`` the onset in patches, ``confidence`` the probability of
-    that patch and its two neighbours given that there is an echo, ``p_no_echo`` that there is none.
+    """All (b,): ``label`` the onset's patch, ``place`` the onset in patches, ``p_no_echo`` the probability
+    of no echo, ``confidence`` that of the likeliest patch and its two neighbours given that there is one.
     """
 
     label: NDArray[np.int64]

@@ -79,7 +79,8 @@ def _lengths(n: int, grid: int) -> tuple[int, int, int]:
 def resample_plan(n: int, grid: int) -> ResamplePlan:
     """The plan for ``n`` native samples; raises InputError below MIN_GATE_SAMPLES."""
     if n < MIN_GATE_SAMPLES:
-        raise InputError(f"the gate holds {n} samples; at least {MIN_GATE_SAMPLES} are needed.", "Widen the gate.")
+        raise InputError(f"the gate holds {n} samples; at least {MIN_GATE_SAMPLES} are needed.",
+                         "Widen the gate.")
     span, padded, out = (n, n, n) if n == grid else _lengths(n, grid)
     bins = min(padded, out) // 2 + 1
     frequency = np.linspace(0.0, 1.0, bins)
@@ -104,7 +105,7 @@ def resample(x: Float32, plan: ResamplePlan) -> Float32:
 
 
 def _median(x: Float32) -> Float32:
-    # A partition, not np.median: the same value for odd lengths and half a rank off for even ones, six times faster.
+    # A partition, not np.median: the same for odd lengths, half a rank off for even ones, six times faster.
     middle = x.shape[-1] // 2
     return np.partition(x, middle, axis=-1)[..., middle : middle + 1]
 

@@ -30,7 +30,8 @@ class Reading:
     def to_dict(self) -> dict[str, Any]:
         """The contract's keys, floats rounded to what they can mean (ToF to a picosecond)."""
         values = asdict(self)
-        for key, digits in (("tof_us", 6), ("confidence", 4), ("snr_db", 2), ("distance_mm", 5), ("latency_us", 1)):
+        for key, digits in (("tof_us", 6), ("confidence", 4), ("snr_db", 2), ("distance_mm", 5),
+                            ("latency_us", 1)):
             if values[key] is not None:
                 values[key] = round(float(values[key]), digits)
         return values

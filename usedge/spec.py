@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -19,8 +20,12 @@ class Gate:
     width_us: float
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.start_us) and math.isfinite(self.width_us)):
+            raise InputError(f"gate {self.start_us}:{self.width_us} is not finite.",
+                             "Give --gate START:WIDTH in µs.")
         if not self.width_us > 0:
-            raise InputError(f"gate width {self.width_us} µs is not positive.", "Give --gate START:WIDTH in µs.")
+            raise InputError(f"gate width {self.width_us} µs is not positive.",
+                             "Give --gate START:WIDTH in µs.")
 
     @property
     def end_us(self) -> float:
@@ -59,7 +64,8 @@ class SignalSpec:
         if self.n_samples <= 0 or self.patch <= 0 or self.n_samples % self.patch:
             raise InputError(f"{self.n_samples} grid samples cannot be cut into patches of {self.patch}.")
         if self.normalisation not in NORMALISATIONS:
-            raise InputError(f"normalisation {self.normalisation!r} is unknown.", f"Known: {', '.join(NORMALISATIONS)}.")
+            raise InputError(f"normalisation {self.normalisation!r} is unknown.",
+                             f"Known: {', '.join(NORMALISATIONS)}.")
 
     @property
     def n_patches(self) -> int:
@@ -76,5 +82,6 @@ class SignalSpec:
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             odd = ", ".join(sorted(set(values) ^ known))
-            raise InputError(f"the signal spec has unknown or missing fields: {odd}.", "Was it written by a newer usedge?")
+            raise InputError(f"the signal spec has unknown or missing fields: {odd}.",
+                             "Was it written by a newer usedge?")
         return cls(**values)

@@ -37,5 +37,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
     settings = TrainSettings(ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
                              precision=precision, devices=devices, nodes=nodes, workers=workers)
     checkpoint = train(settings, start, load_labelled(data) if data else None, out)
+    if not checkpoint.record:
+        return  # one of several processes; the first speaks
     typer.echo(json.dumps({"checkpoint": str(out / "last"), "ascans": checkpoint.record.get("ascans"),
                            "scores": checkpoint.record.get("scores")}))

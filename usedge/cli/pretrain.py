@@ -37,4 +37,6 @@ def pretrain(  # noqa: PLR0913, PLR0917 - its options
     settings = TrainSettings(ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
                              precision=precision, devices=devices, nodes=nodes, workers=workers)
     checkpoint = train(settings, MAEConfig(mask_ratio=mask_ratio, norm_patches=not raw_targets), out)
+    if not checkpoint.record:
+        return  # one of several processes; the first speaks
     typer.echo(json.dumps({"checkpoint": str(out / "last"), "ascans": checkpoint.record.get("ascans")}))

@@ -51,14 +51,21 @@ def _sha256(path: Path) -> str:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``folder`` whole or not at all: under a temporary name, synced, then renamed over the old one."""
+    """Write ``folder`` whole or not at all: under a temporary name, synced, then renamed over the old one.
+
+    Raises InputError, and leaves the old one, for weights that are not finite.
+    """
+    if bad := _not_finite(checkpoint.weights):
+        raise InputError(f"the weights are not finite ({bad}).",
+                         "The training diverged: lower --base-rate; the last checkpoint is kept.")
     fresh = folder.with_name(folder.name + ".writing")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     parts = {WEIGHTS: checkpoint.weights, OPTIMIZER: checkpoint.optimizer}
     for name, tensors in parts.items():
         if tensors is not None:
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, fresh / name)
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                      fresh / name)
     record = {
         "magic": MAGIC, "format_version": FORMAT_VERSION, "kind": checkpoint.kind,
         "spec": checkpoint.spec.to_dict(), "config": checkpoint.config.to_dict(), "record": checkpoint.record,
@@ -68,12 +75,27 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     for path in fresh.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    old = _aside(folder)
+    if is_stored(folder):
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether ``folder`` exists; what a save cut short had moved aside is put back first."""
+    if not folder.exists() and _aside(folder).exists():
+        _aside(folder).rename(folder)
+    return folder.exists()
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _not_finite(weights: dict[str, Tensor]) -> str | None:
+    return next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -82,27 +104,41 @@ def _read_record(folder: Path) -> dict[str, Any]:
         if record["magic"] != MAGIC:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder} is no usedge checkpoint.", f"A checkpoint is a folder with {RECORD}.") from None
+        raise InputError(f"{folder} is no usedge checkpoint.",
+                         f"A checkpoint is a folder with {RECORD}.") from None
     if record["format_version"] != FORMAT_VERSION:
         raise InputError(f"{folder} has checkpoint version {record['format_version']}; this usedge reads"
                          f" {FORMAT_VERSION}.", "Update usedge.")
+    if missing := {"kind", "spec", "config", "record", "sha256"} - set(record):
+        raise InputError(f"{folder / RECORD} lacks {', '.join(sorted(missing))}.",
+                         "Copy the checkpoint again.")
     return dict(record)
 
 
 def load_checkpoint(folder: Path, kind: str | None = None) -> Checkpoint:
-    """Read a checkpoint; raises InputError for what is none, for another ``kind``, or for a wrong checksum."""
+    """Read a checkpoint; raises InputError for what is none, another ``kind``, or a wrong checksum."""
+    is_stored(folder)
     record = _read_record(folder)
-    for name, digest in record["sha256"].items():
+    for name, digest in ({WEIGHTS: None} | record["sha256"]).items():
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
-            raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs).", "Copy the checkpoint again.")
+            raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs).",
+                             "Copy the checkpoint again.")
     if kind is not None and record["kind"] != kind:
         raise InputError(f"{folder} holds a {record['kind']!r} model, not {kind!r}.",
                          "Give the checkpoint of `usedge finetune`." if kind == "tof" else
                          "Give the checkpoint of `usedge pretrain`.")
     weights = load_file(folder / WEIGHTS)
-    bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
-    if bad:
-        raise InputError(f"{folder} has weights that are not finite ({bad[0]}).", "The training diverged; train again.")
-    optimizer = load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
-    return Checkpoint(record["kind"], SignalSpec.from_dict(record["spec"]), MAEConfig(**record["config"]),
+    if bad := _not_finite(weights):
+        raise InputError(f"{folder} has weights that are not finite ({bad}).",
+                         "The training diverged; train again.")
+    optimizer = load_file(folder / OPTIMIZER) if OPTIMIZER in record["sha256"] else None
+    return Checkpoint(record["kind"], SignalSpec.from_dict(record["spec"]), _config(folder, record["config"]),
                       record["record"], weights, optimizer)
+
+
+def _config(folder: Path, values: dict[str, Any]) -> MAEConfig:
+    try:
+        return MAEConfig(**values)
+    except TypeError as error:
+        raise InputError(f"{folder} has other model sizes than this usedge knows ({error}).",
+                         "Was it written by a newer usedge?") from None

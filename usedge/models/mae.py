@@ -1,4 +1,4 @@
-"""The masked autoencoder on A-scans and the ToF network built on its encoder. One file, the paper's steps by name.
+"""The masked autoencoder on A-scans and the ToF network on its encoder. One file, the paper's steps by name.
 
 Architecture: arXiv 2508.20622, method summary: patch 32, mask ratio 75 %; encoder d_model 128, 4 heads of
 d_head 64 (so W is in R^(128 × 256) and attention is not square), 6 layers; decoder the same width, 2 layers;
@@ -112,7 +112,9 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_out = nn.Linear(config.d_model, spec.patch)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def random_masking(self, b: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def random_masking(
+        self, b: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Visible patch indices (b, k), the order that restores all l tokens (b, l), and the mask (b, l)."""
         length = self.encoder.length
         keep = round(length * (1 - self.config.mask_ratio))
@@ -131,7 +133,8 @@ class MaskedAutoencoder(nn.Module):
         z = self.decoder_embed(latent)
         b, k, d = z.shape
         masked = self.mask_token.to(z.dtype).expand(b, restore.shape[1] - k, d)
-        z = torch.cat([z, masked], dim=1).gather(1, restore[..., None].expand(-1, -1, d)) + self.decoder_position
+        z = torch.cat([z, masked], dim=1).gather(1, restore[..., None].expand(-1, -1, d))
+        z = z + self.decoder_position
         for block in self.decoder:
             z = block(z)
         predicted: Tensor = self.decoder_out(self.decoder_norm(z))
@@ -173,8 +176,8 @@ class ToFNet(nn.Module):
 
 
 def tof_loss(out: Tensor, onset: Tensor, offset_weight: float = 4.0) -> Tensor:
-    """Cross-entropy over patches and "no echo", plus a Huber loss on the offsets of the onset's patch and its two
-    neighbours (half weight), which keeps the place right when the class is one off.
+    """Cross-entropy over patches and "no echo", plus a Huber loss on the offsets of the onset's patch and its
+    two neighbours (half weight), which keeps the place right when the class is one off.
 
     ``out (b, 2l + 1)``, ``onset (b,)`` in patches, NaN = no echo.
     """

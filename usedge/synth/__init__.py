@@ -25,8 +25,8 @@ FS_HZ = 40e6
 
 @dataclass(frozen=True, slots=True)
 class SynthBatch:
-    """``x (n, samples) int16`` counts and, (n,) each: ``onset`` of the first significant echo in samples (NaN =
-    none), ``snr_db`` (echo peak over noise rms, NaN = no echo), ``n_echoes``, ``cycle`` in samples.
+    """``x (n, samples) int16`` counts and, (n,) each: ``onset`` of the first significant echo in samples (NaN
+    = none), ``snr_db`` (echo peak over noise rms, NaN = no echo), ``n_echoes``, ``cycle`` in samples.
     """
 
     x: NDArray[np.int16]

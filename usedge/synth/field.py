@@ -105,7 +105,8 @@ def _with_lobes(rng: Rng, echoes: Echoes, scene: Scene, s: FieldSettings) -> Ech
     height = np.where(has, np.exp(rng.uniform(np.log(0.2), np.log(4.0), (n, 2))), 0.0).astype(np.float32)
     delay, phase = rng.uniform(0.3, 1.6, (n, 2)), rng.uniform(0, 2 * np.pi, (n, 2))
     scale = 1.0 / np.maximum(1.0, height.max(axis=1))
-    row, parts = echoes.row, [Echoes(echoes.row, echoes.onset, echoes.amplitude * scale[echoes.row], echoes.phase)]
+    row = echoes.row
+    parts = [Echoes(row, echoes.onset, echoes.amplitude * scale[row], echoes.phase)]
     for lobe in range(2):
         parts.append(Echoes(row, (echoes.onset + (delay[:, lobe] * duration)[row]).astype(np.float32),
                             echoes.amplitude * (height[:, lobe] * scale)[row],
@@ -139,14 +140,16 @@ def _blank(rng: Rng, x: NDArray[np.int16], onset: Array, share: float) -> None:
         x[row, : int(until[row])] = x[row, int(until[row])]
 
 
-def field_batch(rng: Rng, n: int, samples: int, s: FieldSettings | None = None) -> tuple[NDArray[np.int16], Scene]:
+def field_batch(
+    rng: Rng, n: int, samples: int, s: FieldSettings | None = None
+) -> tuple[NDArray[np.int16], Scene]:
     """``n`` gates of ``samples`` counts (n, samples) and what they hold."""
     s = s or FieldSettings()
     scene = _draw_scene(rng, n, samples, s)
     echoes = _draw_echoes(rng, scene, samples, s)
     x = np.zeros((n, samples), np.float32)
-    lay(x, _with_lobes(rng, Echoes.join([echoes, _precursors(rng, scene, samples, s)]), scene, s), scene.pulses,
-        scene.cycle)
+    all_echoes = Echoes.join([echoes, _precursors(rng, scene, samples, s)])
+    lay(x, _with_lobes(rng, all_echoes, scene, s), scene.pulses, scene.cycle)
     in_band = noise.in_band_noise(rng, x.shape, scene.cycle)
     x += _coda(rng, echoes, scene, samples, s) * in_band
     rf_noise, kind = noise.coloured_noise(rng, x.shape, scene.cycle)
@@ -164,6 +167,7 @@ def field_batch(rng: Rng, n: int, samples: int, s: FieldSettings | None = None) 
     pivot = column(np.nan_to_num(scene.onset, nan=samples / 2))
     x *= np.exp(tgc * (np.arange(samples, dtype=np.float32) - pivot) / samples)
     empty_gain = rng.uniform(0.3, 4, n) * 0.05 / np.maximum(sigma, 1e-3)
-    counts = noise.digitise(rng, x, np.where(scene.has_echo, rng.uniform(3, 8, n), empty_gain), s.bits, s.clip_share)
+    least_gain = np.where(scene.has_echo, rng.uniform(3, 8, n), empty_gain)
+    counts = noise.digitise(rng, x, least_gain, s.bits, s.clip_share)
     _blank(rng, counts, scene.onset, s.blank_share)
     return counts, scene

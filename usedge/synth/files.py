@@ -14,6 +14,8 @@ from usedge.synth import FS_HZ, SYNTH_VERSION, SynthBatch, generate
 
 CHUNK = 1024
 N_CLASSES = 64
+COLUMNS = {"tof_s": "f8", "f0_hz": "f8", "onset_samples": "f4", "label": "i4", "snr_db": "f4",
+           "n_echoes": "i4"}
 
 
 def chunks(preset: str, n: int, samples: int, seed: int) -> Iterator[SynthBatch]:
@@ -23,9 +25,10 @@ def chunks(preset: str, n: int, samples: int, seed: int) -> Iterator[SynthBatch]
 
 
 def write_synth(path: Path, preset: str, n: int, samples: int, seed: int,
-                report: Callable[[int], None] = lambda done: None) -> None:
-    """Write ``n`` A-scans as a labelled file (keys of docs/labelled-files.md) and, beside them, ``onset_samples``,
-    ``label`` (64 = no echo), ``snr_db`` and ``n_echoes``, all (n,). ``report`` is told the A-scans done.
+                report: Callable[[int], None] = lambda _done: None) -> None:
+    """Write ``n`` A-scans as a labelled file (keys of docs/labelled-files.md) and, beside them,
+    ``onset_samples``, ``label`` (64 = no echo), ``snr_db`` and ``n_echoes``, all (n,). ``report`` is told the
+    A-scans done.
 
     Raises InputError for an unknown preset or a path that cannot be written, MissingExtraError without h5py.
     """
@@ -35,17 +38,17 @@ def write_synth(path: Path, preset: str, n: int, samples: int, seed: int,
         raise MissingExtraError("h5py", "hdf5") from None
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        x = file.create_dataset("x", (n, samples), np.int16, compression="gzip", compression_opts=1, chunks=(min(n, 64), samples))
-        columns = {name: file.create_dataset(name, (n,), dtype) for name, dtype in (
-            ("tof_s", "f8"), ("f0_hz", "f8"), ("onset_samples", "f4"), ("label", "i4"), ("snr_db", "f4"), ("n_echoes", "i4"))}
+        x = file.create_dataset("x", (n, samples), np.int16, compression="gzip", compression_opts=1,
+                                chunks=(min(n, 64), samples))
+        columns = {name: file.create_dataset(name, (n,), dtype) for name, dtype in COLUMNS.items()}
         done = 0
         for batch in chunks(preset, n, samples, seed):
             rows = slice(done, done + len(batch.x))
             x[rows] = batch.x
             for name, values in (
-                ("tof_s", batch.onset.astype(np.float64) / FS_HZ), ("f0_hz", FS_HZ / batch.cycle.astype(np.float64)),
-                ("onset_samples", batch.onset), ("label", batch.label(N_CLASSES)), ("snr_db", batch.snr_db),
-                ("n_echoes", batch.n_echoes),
+                ("tof_s", batch.onset.astype(np.float64) / FS_HZ),
+                ("f0_hz", FS_HZ / batch.cycle.astype(np.float64)), ("onset_samples", batch.onset),
+                ("label", batch.label(N_CLASSES)), ("snr_db", batch.snr_db), ("n_echoes", batch.n_echoes),
             ):
                 columns[name][rows] = values
             done = rows.stop

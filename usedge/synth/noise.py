@@ -40,7 +40,7 @@ def in_band_noise(rng: Rng, shape: tuple[int, int], cycle: Array, width: Array |
 
 
 def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Array, NDArray[np.int64]]:
-    """Unit-variance noise (n, samples) – white, 1/f, in-band or low-pass, a quarter swelling – and its kind (n,)."""
+    """Unit-variance noise (n, samples) and its kind (n,): white, 1/f, in-band, low-pass; a quarter swells."""
     n, samples = shape
     kind = rng.choice(4, n, p=[0.35, 0.2, 0.25, 0.2])
     f = np.fft.rfftfreq(samples).astype(np.float32)[np.newaxis]
@@ -48,7 +48,8 @@ def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Arra
     pink, band, low = kind == PINK, kind == IN_BAND, kind == LOW_PASS
     response[pink] = (np.maximum(f, 1.0 / samples) / 0.1) ** -column(rng.uniform(0, 0.8, pink.sum()))
     relative = f * cycle[band, np.newaxis]
-    response[band] = 0.05 + np.exp(-0.5 * ((relative - 1) / column(log_uniform(rng, 0.15, 1.2, band.sum()))) ** 2)
+    width = column(log_uniform(rng, 0.15, 1.2, band.sum()))
+    response[band] = 0.05 + np.exp(-0.5 * ((relative - 1) / width) ** 2)
     response[low] = 1.0 / (1.0 + (f / column(rng.uniform(0.1, 0.5, low.sum()))) ** 8)
     noise = _filtered(rng.standard_normal(shape, dtype=np.float32), response)
     t = np.arange(samples, dtype=np.float32)
@@ -61,7 +62,8 @@ def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Arra
 def ring_down(rng: Rng, cycle: Array, clear_by: Array, in_band: Array, share: float) -> Array:
     """Main-bang tail, baseline recovery and decaying clutter at the start of the gate.
 
-    Each has decayed to 0.18 of the first echo's amplitude by ``clear_by (n,)`` samples (inf: no echo, no limit).
+    Each has decayed to 0.18 of the first echo's amplitude by ``clear_by (n,)`` samples (inf: no echo, so no
+    limit).
     """
     n, samples = len(in_band), in_band.shape[1]
     t = np.arange(samples, dtype=np.float32)
@@ -94,7 +96,7 @@ def spikes(rng: Rng, shape: tuple[int, int], sigma: Array, share: float) -> Arra
 
 
 def packets(rng: Rng, cycle: Array, onset: Array, sigma: Array, samples: int, share: float) -> Array:
-    """A foreign packet for ``share`` of the A-scans: below significance before the echo, anything after it."""
+    """A foreign packet for ``share`` of the A-scans: insignificant before the echo, anything after it."""
     n = len(cycle)
     t = np.arange(samples, dtype=np.float32)
     centre = rng.uniform(0, samples, n)
@@ -122,8 +124,11 @@ def hum_and_drift(rng: Rng, cycle: Array, samples: int, hum_share: float, drift_
     return hum * _tone(rng, log_uniform(rng, 0.2, 3.0, n) / cycle, t) + drift * _tone(rng, slow, t)
 
 
-def digitise(rng: Rng, x: Array, least_gain: Array, bits: tuple[int, ...], clip_share: float) -> NDArray[np.int16]:
-    """Counts of an ADC of 8–14 bits: over-driven by up to 26 dB for ``clip_share``, else up to 30 dB of headroom.
+def digitise(
+    rng: Rng, x: Array, least_gain: Array, bits: tuple[int, ...], clip_share: float
+) -> NDArray[np.int16]:
+    """Counts of an ADC of 8–14 bits: over-driven by up to 26 dB for ``clip_share``, else with up to 30 dB of
+    headroom.
 
     ``least_gain (n,)`` counts per unit keep a small echo above the quantisation.
     """
@@ -132,7 +137,8 @@ def digitise(rng: Rng, x: Array, least_gain: Array, bits: tuple[int, ...], clip_
     over_db = np.where(rng.random(n) < clip_share, rng.uniform(0, 26, n), -rng.uniform(0, 30, n))
     peak = np.maximum(np.abs(x).max(axis=1, keepdims=True), 1e-9)
     gain = np.maximum(full * column(10 ** (over_db / 20)) / peak, column(least_gain))
-    offset = column(rng.uniform(-0.5, 0.5, n) + np.where(rng.random(n) < 0.2, rng.uniform(-0.1, 0.1, n), 0) * full[:, 0])
+    fine = rng.uniform(-0.5, 0.5, n)
+    offset = column(fine + np.where(rng.random(n) < 0.2, rng.uniform(-0.1, 0.1, n), 0) * full[:, 0])
     rail = full * column(rng.uniform(0.8, 1.0, n))
     counts: NDArray[np.int16] = np.clip(np.round(x * gain + offset), -rail, rail - 1).astype(np.int16)
     return counts

@@ -29,7 +29,8 @@ def paper_batch(
     snr_db = rng.uniform(*SNR_DB, (n, 1))
     t = np.arange(samples)
     place = np.clip((t - start) / length, 0.0, 1.0)
-    burst = np.sin(np.pi * place) ** 2 * np.cos(2 * np.pi * (t - start) / cycle + rng.uniform(0, 2 * np.pi, (n, 1)))
+    phase = rng.uniform(0, 2 * np.pi, (n, 1))
+    burst = np.sin(np.pi * place) ** 2 * np.cos(2 * np.pi * (t - start) / cycle + phase)
     x = burst + 10 ** (-snr_db / 20) * rng.standard_normal((n, samples))
     counts = np.clip(np.round(x * FULL_SCALE / 2), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     onset = start + HANN_ONSET * length

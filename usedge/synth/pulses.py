@@ -93,7 +93,8 @@ class Pulses:
         two = self.second[i] > 0
         if two.any():
             j = i[two]
-            rf[two] += self.second[j] * np.cos(turn * self.second_ratio[j] * u[two] + 2 * self.phase[j] + phase[two])
+            angle = turn * self.second_ratio[j] * u[two] + 2 * self.phase[j] + phase[two]
+            rf[two] += self.second[j] * np.cos(angle)
         return rf * self.envelope(u, i)
 
 
@@ -103,7 +104,7 @@ def log_uniform(rng: np.random.Generator, low: float | Array, high: float | Arra
 
 
 def draw_pulses(rng: np.random.Generator, longest: Array, burst_share: float) -> Pulses:
-    """Pulses of 0.7–7 cycles (bursts of 8–40 for ``burst_share`` of them), at most ``longest (n,)`` cycles."""
+    """Pulses of 0.7–7 cycles (``burst_share`` of them bursts of 8–40), at most ``longest (n,)`` cycles."""
     n = len(longest)
     burst = rng.random(n) < burst_share
     cycles = np.where(burst, log_uniform(rng, 8.0, 40.0, n), log_uniform(rng, 0.7, 7.0, n))
@@ -114,8 +115,9 @@ def draw_pulses(rng: np.random.Generator, longest: Array, burst_share: float) ->
     rise = 1.2 * cycles / (1.0 + asymmetry)
     decay = rise * asymmetry
     pick = [family == code for code in (GAUSSIAN, GAMMA, TWO_SIDED, TUKEY)]
-    onset = np.select(pick, [-_ONSET_SIGMAS * cycles / 2, np.interp(order, _GAMMA_ORDERS, _GAMMA_ONSET) * cycles,
-                             -_ONSET_SIGMAS * rise, _TUKEY_ONSET * 0.75 * taper * cycles])
+    onset = np.select(pick, [
+        -_ONSET_SIGMAS * cycles / 2, np.interp(order, _GAMMA_ORDERS, _GAMMA_ONSET) * cycles,
+        -_ONSET_SIGMAS * rise, _TUKEY_ONSET * 0.75 * taper * cycles])
     start = np.select(pick, [-_TAIL_SIGMAS * cycles / 2, 0 * cycles, -_TAIL_SIGMAS * rise, 0 * cycles])
     stop = np.select(pick, [_TAIL_SIGMAS * cycles / 2, np.interp(order, _GAMMA_ORDERS, _GAMMA_STOP) * cycles,
                             _TAIL_SIGMAS * decay, 1.5 * cycles])
@@ -146,7 +148,7 @@ class Echoes:
 
 
 def lay(x: Array, echoes: Echoes, pulses: Pulses, cycle: Array) -> None:
-    """Add ``echoes`` to ``x (n, samples)``; pulse and ``cycle`` (samples a carrier cycle) are those of the row.
+    """Add ``echoes`` to ``x (n, samples)``; pulse and ``cycle`` (samples a carrier cycle) are the row's.
 
     Every echo is evaluated on its own support only, all of them as one ragged array.
     """

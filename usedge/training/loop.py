@@ -1,12 +1,15 @@
-"""The training loop that pretraining and fine-tuning share, on Lightning Fabric: CPU, GPUs or nodes by a flag."""
+"""The training loop of pretraining and fine-tuning, on Lightning Fabric: CPU, GPUs or nodes by a flag."""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from usedge.errors import InputError
-from usedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from usedge.models.checkpoint import Checkpoint, is_stored, load_checkpoint, save_checkpoint
 from usedge.models.mae import MAEConfig
 from usedge.spec import SignalSpec
+from usedge.synth import PRESETS
 from usedge.training.stream import Batch, Stream, batches
 
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,15 @@ class TrainSettings:
     checkpoint_s: float = 120.0
 
     def __post_init__(self) -> None:
-        if self.ascans < self.batch * self.devices * self.nodes:
-            raise InputError(f"{self.ascans} A-scans do not fill one batch of {self.batch}.", "Raise --ascans.")
+        if self.ascans < self.batch * self.world:
+            raise InputError(f"{self.ascans} A-scans do not fill one batch of {self.batch * self.world}.",
+                             "Raise --ascans.")
+        if self.preset not in PRESETS:
+            raise InputError(f"preset {self.preset!r} is unknown.", f"Known: {', '.join(PRESETS)}.")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision {self.precision!r} is unknown.", f"Known: {', '.join(PRECISIONS)}.")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"the seed {self.seed} is not in 0 … {MOST_SEED}.", "Give another --seed.")
 
     @property
     def world(self) -> int:
@@ -110,7 +124,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 @dataclass
 class Run:
-    """One training run: what is trained, on what, and where it is kept (``folder/last``, ``folder/log.jsonl``)."""
+    """One training run: what is trained, on what, and where it is kept (``folder/last``, ``log.jsonl``)."""
 
     kind: str
     model: nn.Module
@@ -122,23 +136,27 @@ class Run:
     folder: Path
     origin: dict[str, Any]
     validate: Callable[[nn.Module], dict[str, Any]] | None = None
+    _done: int = field(default=0, init=False)
 
     def fit(self) -> Checkpoint:
         """Train to the end, resuming from ``folder/last`` where there is one; returns the last checkpoint.
 
         Interrupted (Ctrl-C), it stores a checkpoint first. Raises InputError when ``folder`` holds a run
-        with other settings, or when the loss stops being finite.
+        with other settings, or when loss, gradients or weights stop being finite.
         """
         s = self.settings
-        fabric = Fabric(devices=s.devices, num_nodes=s.nodes, precision=resolve_precision(s.precision),  # type: ignore[arg-type]
+        fabric = Fabric(devices=s.devices, num_nodes=s.nodes,
+                        precision=resolve_precision(s.precision),  # type: ignore[arg-type]
                         accelerator="auto" if torch.cuda.is_available() else "cpu")
         fabric.launch()
         plain = self.model
         optimizer = adamw(plain, s)
-        first = self._resume(plain, optimizer)
+        first, moments = self._resume(plain)
         model, wrapped = fabric.setup(plain, optimizer)
+        # After setup, which moves the weights to their device but no optimizer state.
+        restore_optimizer(plain, optimizer, moments)
         order = [step * s.world + fabric.global_rank for step in range(first, s.steps)]
-        step = first
+        step = self._done = first
         try:
             for step in self._steps(fabric, model, wrapped, batches(self.stream, order, s.workers), first):
                 if fabric.is_global_zero:
@@ -148,23 +166,28 @@ class Run:
                 self._store(plain, optimizer, self._done)
             raise
         scores = self.validate(plain) if self.validate else {}
-        return self._store(plain, optimizer, step, scores) if fabric.is_global_zero else self._checkpoint(plain, {}, {})
+        if not fabric.is_global_zero:
+            return self._checkpoint(plain, {}, {})
+        return self._store(plain, optimizer, step, scores)
 
-    def _steps(self, fabric: Fabric, model: Any, optimizer: Any, source: Iterator[Batch], first: int) -> Iterator[int]:
+    def _steps(
+        self, fabric: Fabric, model: Any, optimizer: Any, source: Iterator[Batch], first: int
+    ) -> Iterator[int]:
         s, last_store, losses = self.settings, time.monotonic(), []
-        started = time.monotonic()
-        self._done = first
+        started, each = time.monotonic(), s.batch * s.world
         with _progress(fabric.is_global_zero) as bar:
-            task = bar.add_task(self.kind, total=s.steps * s.batch * s.world, completed=first * s.batch * s.world, loss="–")
+            task = bar.add_task(self.kind, total=s.steps * each, completed=first * each, loss="–")
             for step in range(first, s.steps):
-                loss = self._step(fabric, model, optimizer, fabric.to_device(next(source)), step)
-                losses.append(loss)
-                self._done = step + 1
-                bar.advance(task, s.batch * s.world)
+                batch = fabric.to_device(next(source))
+                with _whole():
+                    losses.append(self._step(fabric, model, optimizer, batch, step))
+                    self._done = step + 1
+                bar.advance(task, each)
                 if (step + 1) % 20 == 0 or step + 1 == s.steps:
                     mean, losses = float(torch.stack(losses).mean()), []
                     bar.update(task, loss=f"{mean:.4f}")
-                    self._log(fabric, step + 1, mean, (step + 1 - first) * s.batch * s.world / (time.monotonic() - started))
+                    rate = (step + 1 - first) * each / (time.monotonic() - started)
+                    self._log(fabric, step + 1, mean, rate)
                 if time.monotonic() - last_store > s.checkpoint_s or step + 1 == s.steps:
                     last_store = time.monotonic()
                     yield step + 1
@@ -177,21 +200,28 @@ class Run:
             group["lr"] = s.rate(step)
         loss = self.loss(model, batch, generator)
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=s.clip_norm)
+        norm = fabric.clip_gradients(model, optimizer, max_norm=s.clip_norm, error_if_nonfinite=False)
+        if norm is not None and not math.isfinite(norm):
+            raise InputError(f"the gradients are not finite at step {step + 1}.",
+                             "Lower --base-rate; the last checkpoint is kept.")
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach().float()
 
     def _log(self, fabric: Fabric, step: int, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} at step {step}.", "Lower --base-rate; the last checkpoint is kept.")
+            raise InputError(f"the loss is {loss} at step {step}.",
+                             "Lower --base-rate; the last checkpoint is kept.")
         if fabric.is_global_zero:
-            entry = {"step": step, "ascans": step * self.settings.batch * self.settings.world, "loss": round(loss, 6),
-                     "learning_rate": self.settings.rate(step - 1), "ascans_per_s": round(rate, 1)}
+            entry = {"step": step, "ascans": step * self.settings.batch * self.settings.world,
+                     "loss": round(loss, 6), "learning_rate": self.settings.rate(step - 1),
+                     "ascans_per_s": round(rate, 1)}
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
 
-    def _checkpoint(self, model: nn.Module, optimizer: dict[str, Tensor], record: dict[str, Any]) -> Checkpoint:
+    def _checkpoint(
+        self, model: nn.Module, optimizer: dict[str, Tensor], record: dict[str, Any]
+    ) -> Checkpoint:
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         return Checkpoint(self.kind, self.spec, self.config, record, weights, optimizer)
 
@@ -204,29 +234,56 @@ class Run:
         save_checkpoint(self.folder / "last", checkpoint)
         return checkpoint
 
-    def _resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def _resume(self, model: nn.Module) -> tuple[int, dict[str, Tensor]]:
+        """The step to go on from and the optimizer's tensors, once ``model`` has the stored weights."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "last").exists():
-            return 0
+        if not is_stored(self.folder / "last"):
+            return 0, {}
         stored = load_checkpoint(self.folder / "last", self.kind)
-        changed = [key for key, value in _settings(self.settings).items() if stored.record["settings"].get(key) != value]
+        changed = self._changed(stored)
         if changed or stored.optimizer is None:
-            raise InputError(f"{self.folder} holds a run with other settings ({', '.join(changed) or 'no optimizer'}).",
+            odd = ", ".join(changed) or "no optimizer"
+            raise InputError(f"{self.folder} holds a run with other settings ({odd}).",
                              "Give another --out, or the same settings to resume.")
         model.load_state_dict(stored.weights)
-        restore_optimizer(model, optimizer, stored.optimizer)
-        return int(stored.record["step"])
+        return int(stored.record["step"]), stored.optimizer
+
+    def _changed(self, stored: Checkpoint) -> list[str]:
+        """Names of what differs between this run and a stored one, so that it cannot be the same run."""
+        pairs = [(_settings(self.settings), stored.record["settings"]),
+                 (self.config.to_dict(), stored.config.to_dict()),
+                 (self.spec.to_dict(), stored.spec.to_dict()),
+                 ({"start": _plain(self.origin)}, {"start": stored.record["origin"]})]
+        return [key for mine, theirs in pairs for key, value in mine.items() if theirs.get(key) != value]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` as they come back from JSON (tuples as lists)."""
+    return dict(json.loads(json.dumps(values)))
 
 
 def _settings(s: TrainSettings) -> dict[str, Any]:
-    values = json.loads(json.dumps(asdict(s)))
-    for moved_freely in ("workers", "checkpoint_s"):
-        values.pop(moved_freely)
-    return dict(values)
+    return {key: value for key, value in _plain(asdict(s)).items() if key not in ("workers", "checkpoint_s")}
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Hold Ctrl-C back until the end, so that what is then stored is a whole step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _progress(show: bool) -> Progress:
     console = Console(stderr=True)
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("A-scans"),
-                    TextColumn("loss {task.fields[loss]}"), TimeRemainingColumn(), console=console,
-                    disable=not (show and console.is_terminal))
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                    TextColumn("A-scans"), TextColumn("loss {task.fields[loss]}"), TimeRemainingColumn(),
+                    console=console, disable=not (show and console.is_terminal))

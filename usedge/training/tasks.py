@@ -38,8 +38,10 @@ def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path) -> Checkp
     return Run("mae", MaskedAutoencoder(spec, config), loss, stream, settings, spec, config, folder, {}).fit()
 
 
-def finetune(settings: TrainSettings, start: Path | None, data: LabelledSet | None, folder: Path) -> Checkpoint:
-    """Fine-tune to ToF into ``folder/last``: from a pretrained autoencoder, from a ToF checkpoint, or from scratch.
+def finetune(
+    settings: TrainSettings, start: Path | None, data: LabelledSet | None, folder: Path
+) -> Checkpoint:
+    """Fine-tune to ToF into ``folder/last``: from a pretrained autoencoder, a ToF checkpoint, or scratch.
 
     Reads ``data`` where given, else synthetic A-scans. The operating point of "no echo" is chosen on
     synthetic validation A-scans and stored in the record's scores.
@@ -54,6 +56,8 @@ def finetune(settings: TrainSettings, start: Path | None, data: LabelledSet | No
         _start_from(net, checkpoint)
         origin = {"from": checkpoint.kind, "ascans": checkpoint.record["ascans"],
                   "settings": checkpoint.record["settings"]}
+    if data is not None:
+        origin["data"] = {"file": data.path.name if data.path else "", "ascans": len(data)}
     stream = (SynthStream(settings.preset, settings.seed + 1, settings.batch, spec) if data is None
               else LabelledStream.of(data, spec, settings.seed + 1, settings.batch))
 
@@ -69,7 +73,8 @@ def finetune(settings: TrainSettings, start: Path | None, data: LabelledSet | No
 def _start_from(net: ToFNet, checkpoint: Checkpoint) -> None:
     prefix = "" if checkpoint.kind == "tof" else "encoder."
     target: nn.Module = net if checkpoint.kind == "tof" else net.encoder
-    weights = {name.removeprefix(prefix): value for name, value in checkpoint.weights.items() if name.startswith(prefix)}
+    weights = {name.removeprefix(prefix): value for name, value in checkpoint.weights.items()
+               if name.startswith(prefix)}
     if not weights:
         raise InputError(f"a {checkpoint.kind!r} checkpoint has no encoder to fine-tune.")
     target.load_state_dict(weights)

@@ -269,8 +269,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
     info = archive.getinfo(name)
     _check_size(path, info, limit)
     with archive.open(info) as file:
-        # One byte more than declared: zipfile checks its CRC only when it is read to the end.
-        return file.read(info.file_size + 1)
+        return file.read(info.file_size)
 
 
 def _entry(path: Path, entry: Variant | GoldenEntry) -> bytes:
@@ -403,7 +402,7 @@ def _entries(parts: BundleParts) -> dict[str, bytes]:
     try:
         entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
     except ValueError:
-        raise InputError("figures or provenance of the bundle hold NaN or infinity.", "Train again.") from None
+        raise InputError("the bundle's figures or provenance hold NaN.", "Train the model again.") from None
     return entries
 
 

@@ -71,8 +71,9 @@ def _need_export() -> None:
 def _print_table(exported: Exported) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{exported.bundle.path}: {exported.bundle.path.stat().st_size / 1e6:.1f} MB")
+    table = Table(title=Text(f"{exported.bundle.path}: {exported.bundle.path.stat().st_size / 1e6:.1f} MB"))
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     hit_rate, error_ns = exported.torch["hit_rate"], exported.torch["error_median_ns"]
@@ -81,7 +82,7 @@ def _print_table(exported: Exported) -> None:
         table.add_row(name, *_cells(row))
     Console().print(table)
     for name, reasons in exported.refused.items():
-        Console().print(f"{name} was left out: {'; '.join(reasons)}.")
+        typer.echo(f"{name} was left out: {'; '.join(reasons)}.")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,19 @@ def test_figures_are_whole(exported: build.Exported) -> None:
     defaults = [name for name, row in exported.to_dict()["variants"].items() if row["default"]]
     assert len(defaults) == 2
     assert all(exported.bundle.default_for(name.partition("-")[0]).name == name for name in defaults)
+
+
+def test_converters_keep_quiet(checkpoint: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from usedge.models.checkpoint import load_checkpoint;"
+        "from usedge_export.build import CONVERTERS; model = load_checkpoint(Path(sys.argv[1])).model();"
+        "[to_int8(to_fp32(model, 2048)) for to_fp32, to_int8 in CONVERTERS.values()];"
+        "print('out'); print('err', file=sys.stderr)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", program, str(checkpoint)], env=environment, check=True,
+                         capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("out\n", "err\n")
 
 
 @pytest.mark.usefixtures("converted")

@@ -273,6 +273,7 @@ MANIFEST_FAULTS: list[Callable[[dict[str, Any]], Any]] = [
     lambda m: m["thresholds"].update(no_echo=1.5),
     lambda m: m["thresholds"].update(no_echo=None),
     lambda m: m["thresholds"].update(low_confidence=float("nan")),
+    lambda m: m["provenance"].update(loss=float("inf")),
     lambda m: m["golden"].update(tolerance_patches=0),
     lambda m: m["variants"]["onnx-fp32"].update(runtime="abacus"),
     lambda m: m["variants"]["onnx-fp32"].update(precision="int3"),

@@ -248,11 +248,11 @@ def test_serve_returns_once_the_host_has_everything(make_host: Callable[[str], A
 
 def test_serve_waits_for_a_slow_host(make_host: Callable[[str], Any]) -> None:
     with transducer(stall_s=DEADLINE_S) as device:
-        thread = threading.Thread(target=device.serve, kwargs={"exit_after": 3}, daemon=True)
+        thread = threading.Thread(target=device.serve, kwargs={"exit_after": 2}, daemon=True)
         thread.start()
         host = make_host(device.port)
-        host.send(usfp.command_start(count=3, seq=1))
-        wait_for(lambda: device.sent == 3)
+        host.send(usfp.command_start(count=2, seq=1))
+        wait_for(lambda: device.sent == 2)
         thread.join(0.3)
         assert thread.is_alive(), "it left before the host had read anything"
         host.await_ack(Opcode.STOP, 1)

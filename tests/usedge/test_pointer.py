@@ -1,0 +1,75 @@
+"""Reading the network's answers, built here by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from usedge.pointer import Pointed, decode
+
+L = 4
+
+
+def answer(p: list[float], offsets: list[float]) -> Pointed:
+    """Decode class probabilities (the last is "no echo") and offsets."""
+    return decode(np.array([[*np.log(p), *offsets]], np.float32))
+
+
+def test_a_clear_answer() -> None:
+    pointed = answer([0.1, 0.6, 0.15, 0.05, 0.1], [9.0, 0.25, 9.0, 9.0])
+    assert pointed.label.tolist() == [1]
+    assert pointed.place[0] == pytest.approx(1.25)
+    assert pointed.p_no_echo[0] == pytest.approx(0.1, abs=1e-6)
+    assert pointed.confidence[0] == pytest.approx(0.85 / 0.9, abs=1e-6)
+
+
+@pytest.mark.parametrize(("best", "near"), [(0, 0.7 + 0.1), (3, 0.7 + 0.1)])
+def test_an_edge_patch_has_one_neighbour(best: int, near: float) -> None:
+    p = [0.1, 0.1, 0.1, 0.1, 0.0001]
+    p[best] = 0.7
+    total = sum(p)
+    pointed = answer([value / total for value in p], [0.5] * L)
+    assert pointed.confidence[0] == pytest.approx(near / 1.0, abs=1e-3)
+    assert pointed.label.tolist() == [best]
+
+
+@pytest.mark.parametrize(("offset", "label", "place"), [
+    (1.5, 2, 2.5), (-0.25, 0, 0.75), (-9.0, 0, 0.0), (9.0, L - 1, float(L))])
+def test_an_offset_may_leave_its_patch_but_not_the_gate(offset: float, label: int, place: float) -> None:
+    pointed = answer([0.1, 0.6, 0.1, 0.1, 0.1], [0.0, offset, 0.0, 0.0])
+    assert (pointed.label[0], pointed.place[0]) == (label, pytest.approx(place))
+
+
+def test_the_likeliest_patch_answers_even_when_no_echo_is_likelier() -> None:
+    pointed = answer([0.02, 0.05, 0.02, 0.01, 0.9], [0.0, 0.5, 0.0, 0.0])
+    assert pointed.place[0] == pytest.approx(1.5)
+    assert pointed.p_no_echo[0] == pytest.approx(0.9, abs=1e-6)
+    assert pointed.confidence[0] == pytest.approx(0.9, abs=1e-4)
+
+
+@given(arrays(np.float32, (3, 2 * 16 + 1), elements=st.floats(-200, 200, width=32)))
+def test_whatever_the_network_says_the_answer_is_in_range(out: np.ndarray) -> None:
+    pointed = decode(out)
+    assert np.all((pointed.place >= 0) & (pointed.place <= 16))
+    np.testing.assert_array_equal(pointed.label, np.minimum(np.floor(pointed.place), 15))
+    for share in (pointed.confidence, pointed.p_no_echo):
+        assert np.all((share >= 0) & (share <= 1))
+
+
+@given(arrays(np.float32, (4, 2 * 8 + 1), elements=st.floats(-20, 20, width=32)), st.floats(-30, 30))
+def test_a_constant_added_to_all_logits_changes_nothing(out: np.ndarray, constant: float) -> None:
+    shifted = out.copy()
+    shifted[:, :9] += np.float32(constant)
+    np.testing.assert_allclose(decode(shifted).p_no_echo, decode(out).p_no_echo, atol=1e-3)
+
+
+def test_rows_do_not_mix() -> None:
+    out = np.random.default_rng(5).normal(0, 3, (20, 2 * 64 + 1)).astype(np.float32)
+    together = decode(out)
+    for i in range(len(out)):
+        alone = decode(out[i : i + 1])
+        assert (alone.label[0], alone.place[0]) == (together.label[i], together.place[i])
+        assert alone.confidence[0] == pytest.approx(together.confidence[i], rel=1e-6)

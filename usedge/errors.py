@@ -37,8 +37,8 @@ class LinkError(UsedgeError):
 class MissingExtraError(InputError):
     """A command needs packages that the device install leaves out."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, next_step: str = "") -> None:
         self.package = package
         self.extra = extra
         super().__init__(f"this needs the package '{package}', which is not installed.",
-                         f"Run: pip install 'usedge[{extra}]'")
+                         next_step or f"Run: pip install 'usedge[{extra}]'")

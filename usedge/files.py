@@ -10,7 +10,7 @@ from usedge.errors import InputError
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write ``path`` under a temporary name, sync, and rename it into place; raises InputError where that fails."""
+    """Write ``path`` under a temporary name, sync, rename it into place; InputError where that fails."""
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -23,4 +23,5 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror}).", "Check the folder and its permissions.") from None
+        raise InputError(f"{path} cannot be written ({error.strerror}).",
+                         "Check the folder and its permissions.") from None

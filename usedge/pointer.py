@@ -33,7 +33,7 @@ def decode(out: Float32) -> Pointed:
     p /= p.sum(axis=1, keepdims=True)
     row = np.arange(len(out))
     patch = p[:, :length].argmax(axis=1)
-    place = np.clip(patch + out[row, length + 1 + patch], 0.0, length)
+    place = np.clip(patch + out[row, length + 1 + patch], 0.0, length).astype(np.float32)
     p_no_echo = p[:, length]
     near = p[row, patch] + np.where(patch > 0, p[row, patch - 1], 0)
     near += np.where(patch < length - 1, p[row, np.minimum(patch + 1, length - 1)], 0)

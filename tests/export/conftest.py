@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from usedge_export.recipe import Recipe, read_recipe
 
 from usedge import resources
 from usedge.spec import SignalSpec
+from usedge_export.recipe import Recipe, read_recipe
 
 SPEC = SignalSpec()
 THRESHOLD = 0.3
@@ -55,8 +55,7 @@ def contents(checkpoint: Path, recipe: Recipe) -> dict[str, bytes]:
     """Every variant of ``checkpoint``, converted."""
     for package in ("onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
         pytest.importorskip(package, reason="conversion needs the extra 'export'")
-    from usedge_export.build import convert
-
     from usedge.models.checkpoint import load_checkpoint
+    from usedge_export.build import convert
 
     return convert(load_checkpoint(checkpoint).model(), SPEC.n_samples, recipe.variants, lambda _: None)

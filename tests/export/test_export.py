@@ -13,22 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from usedge_export import cli
-from usedge_export.recipe import Recipe
 
 from usedge.backends import open_backend
 from usedge.bundle import Bundle, check_golden, read_bundle
 from usedge.errors import GateFailedError, InputError, MissingExtraError
 from usedge.synth import generate
+from usedge_export import cli
+from usedge_export.recipe import Recipe
 
 torch = pytest.importorskip("torch", reason="export starts from a torch checkpoint: extra 'export'")
 for package in ("safetensors", "onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
     pytest.importorskip(package, reason="conversion needs the extra 'export'")
 
-from usedge_export import build  # noqa: E402
-
 from usedge.models.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from usedge.models.mae import MaskedAutoencoder  # noqa: E402
+from usedge_export import build  # noqa: E402
 
 VARIANTS = ["litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8"]
 

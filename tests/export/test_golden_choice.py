@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from usedge_export.golden_choice import choose
-from usedge_export.recipe import GoldenSettings
 
 from usedge.errors import GateFailedError
+from usedge_export.golden_choice import choose
+from usedge_export.recipe import GoldenSettings
 
 PATCHES, NO_ECHO = 64, 0.5
 SETTINGS = GoldenSettings(vectors=4, without_echo=1, tolerance_patches=0.1, margin_patches=0.2,

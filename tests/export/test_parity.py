@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from usedge_export.parity import Figures, faults, figures, scores
-from usedge_export.recipe import Recipe, read_recipe
-from usedge_export.verdict import choose_defaults, gate
 
 from usedge import resources
 from usedge.errors import GateFailedError
+from usedge_export.parity import Figures, faults, figures, scores
+from usedge_export.recipe import Recipe, read_recipe
+from usedge_export.verdict import choose_defaults, gate
 
 NO_ECHO, PATCH_NS, PATCHES = 0.5, 800.0, 64
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from usedge_export.recipe import read_recipe
 
 from usedge import resources
 from usedge.errors import InputError
+from usedge_export.recipe import read_recipe
 
 SHIPPED = resources.recipe("int8").read_text()
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+
 from usedge_export.recipe import SpeedSettings
 from usedge_export.speed import measure
 

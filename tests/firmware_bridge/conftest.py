@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from usedge_firmware import usfp
 from usedge_firmware.native import NativeEncoder, build_native_encoder
 from usedge_firmware.transducer import VirtualTransducer

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from usedge_firmware import native as native_module
 from usedge_firmware import usfp
 from usedge_firmware.native import NativeEncoder, NativeUnavailableError, build_native_encoder

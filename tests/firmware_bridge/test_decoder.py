@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from usedge_firmware import usfp
 from usedge_firmware.usfp import Decoder, Frame, FrameType
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from usedge_firmware import usfp
 from usedge_firmware.usfp import Ack, Command, Frame, FrameType, Info, PayloadFormat, UsfpError
 

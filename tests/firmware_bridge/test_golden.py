@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from usedge_firmware import golden, usfp
 from usedge_firmware.native import NativeEncoder
 

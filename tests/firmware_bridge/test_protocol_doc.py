@@ -9,6 +9,7 @@ from binascii import crc_hqx
 from pathlib import Path
 
 import pytest
+
 from usedge_firmware import golden, usfp
 from usedge_firmware.native import COMMAND_MAX
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from usedge_firmware import usfp
 from usedge_firmware.native import NativeEncoder, NativeUnavailableError
 from usedge_firmware.transducer import VirtualTransducer, _Stream

@@ -28,7 +28,9 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real A-scans are not
 
 
 def usedge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*USEDGE, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    return subprocess.run(
+        [*USEDGE, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 def one_line(process: subprocess.CompletedProcess[str], code: int) -> str:
@@ -45,8 +47,9 @@ def emulator() -> Iterator[Callable[..., str]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> str:
-        process = subprocess.Popen([*USEDGE, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True)
+        process = subprocess.Popen(
+            [*USEDGE, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout is not None
         return process.stdout.readline().strip()
@@ -72,8 +75,17 @@ def readings_of(process: subprocess.CompletedProcess[str]) -> list[dict[str, Any
 
 def test_every_ascan_of_the_virtual_transducer_is_accounted_for(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    process = usedge("run", "--port", "sim://?prf=200", "--count", "300", "--speed-of-sound", "1482", "--summary",
-                     str(summary))
+    process = usedge(
+        "run",
+        "--port",
+        "sim://?prf=200",
+        "--count",
+        "300",
+        "--speed-of-sound",
+        "1482",
+        "--summary",
+        str(summary),
+    )
     assert process.returncode == 0, process.stderr
     counts, readings = json.loads(summary.read_text()), readings_of(process)
     assert counts["sent"] == counts["received"] + counts["seq_gaps"] == 300
@@ -108,8 +120,12 @@ def test_replay_gives_every_row_in_order(tmp_path: Path) -> None:
 
 def test_interrupt_closes_in_order_and_still_reports(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    process = subprocess.Popen([*USEDGE, "run", "--port", "sim://?prf=100", "--summary", str(summary)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*USEDGE, "run", "--port", "sim://?prf=100", "--summary", str(summary)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     for _ in range(5):
         json.loads(process.stdout.readline())
@@ -120,13 +136,20 @@ def test_interrupt_closes_in_order_and_still_reports(tmp_path: Path) -> None:
     assert "Traceback" not in talk
     counts = json.loads(summary.read_text())
     assert counts["sent"] == counts["received"] + counts["seq_gaps"]
-    assert counts["received"] == counts["classified"] + counts["abstained"] + counts["dropped"] + counts["unread"]
+    assert (
+        counts["received"]
+        == counts["classified"] + counts["abstained"] + counts["dropped"] + counts["unread"]
+    )
 
 
 def test_live_view_on_a_terminal_shows_the_reading_and_the_counters() -> None:
     master, slave = pty.openpty()
-    process = subprocess.Popen([*USEDGE, "run", "--port", "sim://?prf=50", "--count", "50"], stdout=slave, stderr=slave,
-                               env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"})
+    process = subprocess.Popen(
+        [*USEDGE, "run", "--port", "sim://?prf=50", "--count", "50"],
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+    )
     os.close(slave)
     shown = b""
     deadline = time.monotonic() + DEADLINE_S
@@ -146,13 +169,16 @@ def test_live_view_on_a_terminal_shows_the_reading_and_the_counters() -> None:
 
 
 def test_device_path_imports_no_training_library() -> None:
-    code = ("import atexit, sys\n"
-            "forbidden = {'torch', 'scipy', 'onnx', 'matplotlib', 'lightning', 'tensorflow', 'h5py', 'rich'}\n"
-            "atexit.register(lambda: sys.stderr.write('FOUND ' + ','.join(sorted(forbidden & set(sys.modules)))))\n"
-            "sys.argv = ['usedge', 'run', '--port', 'sim://?prf=100', '--count', '5']\n"
-            "from usedge.cli import main\nmain()\n")
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S,
-                             check=False)
+    code = (
+        "import atexit, sys\n"
+        "forbidden = {'torch', 'scipy', 'onnx', 'matplotlib', 'lightning', 'tensorflow', 'h5py', 'rich'}\n"
+        "atexit.register(lambda: sys.stderr.write('FOUND ' + ','.join(forbidden & set(sys.modules))))\n"
+        "sys.argv = ['usedge', 'run', '--port', 'sim://?prf=100', '--count', '5']\n"
+        "from usedge.cli import main\nmain()\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
     assert process.returncode == 0, process.stderr
     assert len(process.stdout.splitlines()) == 5
     assert process.stderr.endswith("FOUND "), process.stderr
@@ -168,8 +194,16 @@ def test_port_without_permission(silent_pty: tuple[int, str]) -> None:
     port = silent_pty[1]
     os.chmod(port, 0)
     nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-    process = subprocess.run([*USEDGE, "run", "--port", port], capture_output=True, text=True, timeout=DEADLINE_S,
-                             check=False, cwd="/", env={**os.environ, "HOME": "/"}, **nobody)  # type: ignore[call-overload]
+    process = subprocess.run(
+        [*USEDGE, "run", "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        cwd="/",
+        env={**os.environ, "HOME": "/"},
+        **nobody,
+    )  # type: ignore[call-overload]
     if process.returncode == 1 and "usedge" in process.stderr and "Errno 13" in process.stderr:
         pytest.skip("this checkout cannot be read by an unprivileged user")
     line = one_line(process, 3)
@@ -209,10 +243,17 @@ def test_gate_outside_the_ascan() -> None:
     assert "51.2 µs" in line
 
 
-@pytest.mark.parametrize("arguments", [
-    ("--gate", "banana"), ("--gate", "5:-1"), ("--speed-of-sound", "-3"), ("--runtime", "warp"), ("--protocol", "morse"),
-    ("--runtime", "classical", "--method", "guess"),
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--gate", "banana"),
+        ("--gate", "5:-1"),
+        ("--speed-of-sound", "-3"),
+        ("--runtime", "warp"),
+        ("--protocol", "morse"),
+        ("--runtime", "classical", "--method", "guess"),
+    ],
+)
 def test_bad_option_values(arguments: tuple[str, ...]) -> None:
     line = one_line(usedge("run", "--port", "sim://", *arguments), 2)
     assert arguments[-1] in line
@@ -238,18 +279,32 @@ def test_a_bundle_with_one_byte_changed(tmp_path: Path) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize(("folder", "file", "arguments", "gate", "column"), [
-    ("synaptus_plane_plexi_alu", "plane_scan_plexi_alu.npz", ("--rows", "0:500"), None, 0),
-    ("un0rick_usb", "un0rick_ndt_2024.npz", (), "30:25", None),
-])
+@pytest.mark.parametrize(
+    ("folder", "file", "arguments", "gate", "column"),
+    [
+        ("synaptus_plane_plexi_alu", "plane_scan_plexi_alu.npz", ("--rows", "0:500"), None, 0),
+        ("un0rick_usb", "un0rick_ndt_2024.npz", (), "30:25", None),
+    ],
+)
 def test_real_ascans_over_a_pty_give_right_tofs(
-    emulator: Callable[..., str], tmp_path: Path, folder: str, file: str, arguments: tuple[str, ...], gate: str | None,
+    emulator: Callable[..., str],
+    tmp_path: Path,
+    folder: str,
+    file: str,
+    arguments: tuple[str, ...],
+    gate: str | None,
     column: int | None,
 ) -> None:
     path, summary = DATA / folder / file, tmp_path / "summary.json"
     recorded = np.load(path)
-    onset_us = np.atleast_1d(recorded["tof_onset_model_s"][:, column] if column is not None else
-                             recorded["tof_onset_s_per_trace"]) * 1e6
+    onset_us = (
+        np.atleast_1d(
+            recorded["tof_onset_model_s"][:, column]
+            if column is not None
+            else recorded["tof_onset_s_per_trace"]
+        )
+        * 1e6
+    )
     f0_hz = float(recorded["fc_hz"] if column is not None else recorded["fc_hz_est"])
     if gate is None:
         gate = f"{np.min(onset_us[:500]) - 4:.2f}:14"
@@ -259,7 +314,13 @@ def test_real_ascans_over_a_pty_give_right_tofs(
     counts, readings = json.loads(summary.read_text()), readings_of(process)
     assert counts["received"] == counts["sent"] == 500
     assert counts["classified"] + counts["abstained"] == 500 - counts["dropped"]
-    error = np.array([np.nan if reading["tof_us"] is None else
-                      reading["tof_us"] - onset_us[reading["seq"] % min(len(onset_us), 500)] for reading in readings])
+    error = np.array(
+        [
+            np.nan
+            if reading["tof_us"] is None
+            else reading["tof_us"] - onset_us[reading["seq"] % min(len(onset_us), 500)]
+            for reading in readings
+        ]
+    )
     hit = np.abs(error - np.nanmedian(error)) < 1e6 / f0_hz
     assert np.sum(hit) / 500 >= 0.9

@@ -7,15 +7,16 @@ import os
 import threading
 import tty
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from usedge_firmware import usfp
-from usedge_firmware.transducer import VirtualTransducer
 
 from usedge.errors import InputError, LinkError
 from usedge.sources import SourceOptions, open_source
 from usedge.sources.serial_port import SerialSource, _why_not
+from usedge_firmware import usfp
+from usedge_firmware.transducer import VirtualTransducer
 
 ROWS = np.arange(12, dtype=np.int16).repeat(300).reshape(12, 300)
 
@@ -23,7 +24,9 @@ ROWS = np.arange(12, dtype=np.int16).repeat(300).reshape(12, 300)
 @pytest.fixture
 def device() -> Iterator[VirtualTransducer]:
     stop = threading.Event()
-    with VirtualTransducer(ROWS, fs_hz=8_000_000, t0_us=-1.5, prf_hz=0, gain_db=12.5, use_native=False) as transducer:
+    with VirtualTransducer(
+        ROWS, fs_hz=8_000_000, t0_us=-1.5, prf_hz=0, gain_db=12.5, use_native=False
+    ) as transducer:
         thread = threading.Thread(target=transducer.serve, args=(stop,))
         thread.start()
         yield transducer
@@ -38,7 +41,7 @@ def test_an_ascan_arrives_with_all_its_fields(device: VirtualTransducer) -> None
     for ascan in ascans:
         np.testing.assert_array_equal(ascan.samples, ROWS[ascan.seq % 12])
         assert (ascan.fs_hz, ascan.t0_us, ascan.gain_db) == (8e6, -1.5, 12.5)
-    assert all(earlier.t_ns <= later.t_ns for earlier, later in zip(ascans, ascans[1:], strict=False))
+    assert all(earlier.t_ns <= later.t_ns for earlier, later in pairwise(ascans))
     counts = source.counts
     assert (counts.received, counts.sent, counts.seq_gaps, counts.crc_errors) == (30, 30, 0, 0)
 
@@ -46,9 +49,7 @@ def test_an_ascan_arrives_with_all_its_fields(device: VirtualTransducer) -> None
 def test_a_second_run_on_the_same_port_starts_clean(device: VirtualTransducer) -> None:
     for _ in range(3):
         with open_source(device.port, SourceOptions()) as source:
-            taken = 0
-            for _ascan in source:
-                taken += 1
+            for taken, _ascan in enumerate(source, 1):
                 if taken == 25:
                     source.stop()
         counts = source.counts
@@ -58,24 +59,37 @@ def test_a_second_run_on_the_same_port_starts_clean(device: VirtualTransducer) -
 
 
 class ScriptedDevice:
-    """A pty whose other end answers the handshake and then writes exactly ``stream``."""
+    """A pty whose other end answers the handshake, then writes ``stream`` and how much it ``sent``."""
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(
+        self,
+        stream: bytes,
+        sent: int | None = None,
+        *,
+        before: bytes = b"",
+        next_seq: int = 0,
+        status: int = usfp.AckStatus.OK,
+    ) -> None:
         self.master, self.slave = os.openpty()
         tty.setraw(self.slave)
         self.port = os.ttyname(self.slave)
-        self._thread = threading.Thread(target=self._serve, args=(stream,))
+        self._thread = threading.Thread(target=self._serve, args=(before, stream, next_seq, sent, status))
         self._thread.start()
 
-    def _serve(self, stream: bytes) -> None:
+    def _serve(self, before: bytes, stream: bytes, next_seq: int, sent: int | None, status: int) -> None:
         commands = usfp.Decoder()
         while True:
             for frame in commands.feed(os.read(self.master, 4096)):
                 opcode = usfp.parse_command(frame).opcode
                 if opcode == usfp.Opcode.INFO:
-                    os.write(self.master, usfp.encode_info(usfp.Info(7, 12, (1, 0, 0), 1_000_000, 64, 0, 0, "scripted")))
+                    os.write(
+                        self.master,
+                        usfp.encode_info(usfp.Info(7, 12, (1, 0, 0), 1_000_000, 64, 0, 0, "scripted")),
+                    )
                 elif opcode == usfp.Opcode.START:
-                    os.write(self.master, stream)
+                    begun = usfp.encode_ack(usfp.Ack(usfp.Opcode.START, status, next_seq), seq=frame.seq)
+                    ended = usfp.encode_ack(usfp.Ack(usfp.Opcode.STOP, detail=sent or 0), seq=frame.seq)
+                    os.write(self.master, before + begun + stream + (ended if sent is not None else b""))
                     return
 
     def close(self) -> None:
@@ -86,15 +100,16 @@ class ScriptedDevice:
 
 def frames(*numbers: int) -> list[bytes]:
     rng = np.random.default_rng(0)
-    return [usfp.encode_ascan(rng.integers(-99, 99, 64, dtype=np.int16), seq=seq, fs_hz=1_000_000) for seq in numbers]
+    return [
+        usfp.encode_ascan(rng.integers(-99, 99, 64, dtype=np.int16), seq=seq, fs_hz=1_000_000)
+        for seq in numbers
+    ]
 
 
-def stop_ack(sent: int) -> bytes:
-    return usfp.encode_ack(usfp.Ack(usfp.Opcode.STOP, detail=sent))
-
-
-def counts_of(stream: bytes) -> tuple[list[int], SerialSource]:
-    device = ScriptedDevice(stream)
+def counts_of(
+    stream: bytes, sent: int, *, before: bytes = b"", next_seq: int = 0
+) -> tuple[list[int], SerialSource]:
+    device = ScriptedDevice(stream, sent, before=before, next_seq=next_seq)
     try:
         source = SerialSource(device.port, SourceOptions(patience_s=10))
         with source:
@@ -104,7 +119,7 @@ def counts_of(stream: bytes) -> tuple[list[int], SerialSource]:
 
 
 def test_a_missing_number_is_a_gap() -> None:
-    seqs, source = counts_of(b"".join(frames(0, 1, 4, 5)) + stop_ack(6))
+    seqs, source = counts_of(b"".join(frames(0, 1, 4, 5)), 6)
     assert seqs == [0, 1, 4, 5]
     assert source.counts.seq_gaps == 2
     assert source.counts.received + source.counts.seq_gaps == source.counts.sent
@@ -114,22 +129,28 @@ def test_a_corrupted_frame_is_counted_and_costs_only_itself() -> None:
     parts = frames(0, 1, 2)
     bent = bytearray(parts[1])
     bent[60] ^= 0x10
-    seqs, source = counts_of(parts[0] + bytes(bent) + parts[2] + stop_ack(3))
+    seqs, source = counts_of(parts[0] + bytes(bent) + parts[2], 3)
     assert seqs == [0, 2]
     assert (source.counts.crc_errors, source.counts.resyncs, source.counts.seq_gaps) == (1, 1, 1)
 
 
 def test_ascans_lost_at_the_end_are_known_from_the_devices_own_count() -> None:
-    seqs, source = counts_of(b"".join(frames(0, 1)) + stop_ack(5))
+    seqs, source = counts_of(b"".join(frames(0, 1)), 5)
     assert seqs == [0, 1]
     assert source.counts.seq_gaps == 3
 
 
 def test_the_sequence_number_wraps() -> None:
-    start = usfp.encode_ack(usfp.Ack(usfp.Opcode.START, detail=0xFFFFFFFF))
-    seqs, source = counts_of(start + b"".join(frames(0xFFFFFFFF, 0, 1)) + stop_ack(3))
+    seqs, source = counts_of(b"".join(frames(0xFFFFFFFF, 0, 1)), 3, next_seq=0xFFFFFFFF)
     assert seqs == [0xFFFFFFFF, 0, 1]
     assert source.counts.seq_gaps == 0
+
+
+def test_what_another_host_left_running_is_not_ours() -> None:
+    stale = b"".join(frames(90, 91)) + usfp.encode_ack(usfp.Ack(usfp.Opcode.STOP, detail=92), seq=12)
+    seqs, source = counts_of(b"".join(frames(92, 93)), 2, before=stale, next_seq=92)
+    assert seqs == [92, 93]
+    assert (source.counts.received, source.counts.sent, source.counts.seq_gaps) == (2, 2, 0)
 
 
 def test_a_device_that_falls_silent_is_told() -> None:
@@ -144,8 +165,7 @@ def test_a_device_that_falls_silent_is_told() -> None:
 
 
 def test_a_refused_command_is_told() -> None:
-    refusal = usfp.encode_ack(usfp.Ack(usfp.Opcode.START, usfp.AckStatus.BAD_ARGUMENT))
-    device = ScriptedDevice(refusal)
+    device = ScriptedDevice(b"", status=usfp.AckStatus.BAD_ARGUMENT)
     try:
         with pytest.raises(LinkError, match="refused"), SerialSource(device.port, SourceOptions()) as source:
             list(source)
@@ -153,9 +173,15 @@ def test_a_refused_command_is_told() -> None:
         device.close()
 
 
-@pytest.mark.parametrize(("code", "words"), [
-    (errno.ENOENT, "does not exist"), (errno.EACCES, "no permission"), (errno.EBUSY, "in use"), (errno.EIO, "cannot be"),
-])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOENT, "does not exist"),
+        (errno.EACCES, "no permission"),
+        (errno.EBUSY, "in use"),
+        (errno.EIO, "cannot be"),
+    ],
+)
 def test_why_a_port_does_not_open(code: int, words: str) -> None:
     what, next_step = _why_not("/dev/ttyX", OSError(code, os.strerror(code)))
     assert words in what

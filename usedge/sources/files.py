@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from usedge_firmware import usfp
 
 from usedge.ascan import AScan
 from usedge.errors import InputError
 from usedge.labelled import load_rows
+from usedge_firmware import usfp
 
 USFP_SUFFIXES = (".usfp", ".bin")
 

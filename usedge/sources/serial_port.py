@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from types import TracebackType
 
 import serial
-from usedge_firmware import usfp
 
 from usedge.ascan import AScan
 from usedge.errors import LinkError
 from usedge.sources import SourceCounts, SourceOptions
+from usedge_firmware import usfp
 
 READ_BYTES = 65_536
 POLL_S = 0.1
 ASK_EVERY_S = 0.5
 STOP_PATIENCE_S = 1.0
+START_SEQ, STOP_SEQ = 0x55530001, 0x55530002
+"""Numbers of our commands; a device repeats them in its answers."""
 
 
 class SerialSource:
@@ -44,6 +46,7 @@ class SerialSource:
         self._stopping = False
         self._ended = False
         self._bytes = 0
+        self._early: list[usfp.Frame] = []
 
     def __enter__(self) -> SerialSource:
         self._serial = _open(self.port, self.options.baud)
@@ -68,6 +71,7 @@ class SerialSource:
 
     def __iter__(self) -> Iterator[AScan]:
         deadline = time.monotonic() + self.options.patience_s
+        yield from self._ascans(self._early)
         while not self._stopping and not self._ended:
             frames = self._read_frames(POLL_S)
             if frames:
@@ -91,16 +95,19 @@ class SerialSource:
         self._bytes = 0
 
     def _handshake(self) -> None:
+        """Ask who is there, again and again: a board may still be booting."""
         deadline = time.monotonic() + self.options.patience_s
         while time.monotonic() < deadline:
             self._write(usfp.command_info())
-            ask_again = min(time.monotonic() + ASK_EVERY_S, deadline)
-            while time.monotonic() < ask_again:
-                for frame in self._read_frames(POLL_S):
-                    if frame.type == usfp.FrameType.INFO:
-                        self.info = usfp.parse_info(frame)
-                        return
+            for frame in self._frames_until(min(time.monotonic() + ASK_EVERY_S, deadline)):
+                if frame.type == usfp.FrameType.INFO:
+                    self.info = usfp.parse_info(frame)
+                    return
         raise LinkError(*self._silence())
+
+    def _frames_until(self, deadline: float) -> Iterator[usfp.Frame]:
+        while time.monotonic() < deadline:
+            yield from self._read_frames(POLL_S)
 
     def _silence(self) -> tuple[str, str]:
         wait = f"in {self.options.patience_s:g} s"
@@ -112,14 +119,24 @@ class SerialSource:
                 " or a second program on the port.")
 
     def _start(self) -> None:
+        """Start the stream. What comes before the answer belongs to one that another host left running."""
         assert self.info is not None
-        self._write(usfp.command_start(self.options.prf_hz, self.options.count))
+        self._write(usfp.command_start(self.options.prf_hz, self.options.count, seq=START_SEQ))
         self.prf_hz = (self.options.prf_hz or self.info.prf_hz) or None
+        deadline = time.monotonic() + self.options.patience_s
+        while time.monotonic() < deadline:
+            frames = self._read_frames(POLL_S)
+            for i, frame in enumerate(frames):
+                if frame.type == usfp.FrameType.ACK and frame.seq == START_SEQ:
+                    self._early = frames[i:]
+                    return
+        raise LinkError(f"{self.port} did not acknowledge START in {self.options.patience_s:g} s.",
+                        "Reset the board; is its firmware current?")
 
     def _stop_stream(self) -> None:
         """Send STOP, and count the A-scans that were already on the wire as received and not classified."""
         try:
-            self._write(usfp.command_stop())
+            self._write(usfp.command_stop(seq=STOP_SEQ))
             deadline = time.monotonic() + STOP_PATIENCE_S
             while not self._ended and time.monotonic() < deadline:
                 for _ in self._ascans(self._read_frames(POLL_S)):
@@ -144,7 +161,7 @@ class SerialSource:
                 self._account(frame.seq)
                 yield AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, now_ns,
                             frame.gain_cdb * 0.01, frame.channel)
-            elif frame.type == usfp.FrameType.ACK:
+            elif frame.type == usfp.FrameType.ACK and frame.seq in (START_SEQ, STOP_SEQ):
                 self._acknowledged(usfp.parse_ack(frame))
 
     def _account(self, seq: int) -> None:

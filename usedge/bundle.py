@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from usedge.errors import InputError
+from usedge.files import whole_file
 from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
 from usedge.spec import SignalSpec
 
@@ -358,30 +359,11 @@ def write_bundle(path: str | Path, parts: BundleParts) -> Bundle:
     InputError where the folder cannot be written, or for parts that ``read_bundle`` would refuse.
     """
     path = Path(path)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.writing")
-    try:
-        with fresh.open("wb") as file:
-            file.write(_sealed(_zip(_entries(parts), zipfile.ZIP_DEFLATED)))
-            file.flush()
-            os.fsync(file.fileno())
+    with whole_file(path) as fresh:
+        fresh.write_bytes(_sealed(_zip(_entries(parts), zipfile.ZIP_DEFLATED)))
         bundle = read_bundle(fresh)
         bundle.golden()
-        fresh.rename(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}).",
-                         "Give another -o FILE.") from error
-    finally:
-        fresh.unlink(missing_ok=True)
     return replace(bundle, path=path)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _entries(parts: BundleParts) -> dict[str, bytes]:

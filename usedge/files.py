@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from usedge.errors import InputError
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``path`` under a temporary name, sync, rename it into place; InputError where that fails."""
-    temporary = None
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; synced and renamed to ``path`` when the block succeeds.
+
+    Raises InputError where that cannot be written; nothing is left behind when the block fails.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        yield fresh
+        _sync(fresh)
+        fresh.replace(path)
+        _sync(path.parent)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error.strerror}).",
-                         "Check the folder and its permissions.") from None
+        raise InputError(f"{path} cannot be written ({error.strerror or error}).",
+                         "Check the folder and its permissions.") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all; raises InputError where it cannot be written."""
+    with whole_file(path) as fresh:
+        fresh.write_bytes(content)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -105,6 +105,11 @@ def full_scale(row: NDArray[Any]) -> NDArray[np.int16]:
     return np.round(centred / largest * INT16_MAX if largest else centred).astype(np.int16)
 
 
+def as_counts(x: NDArray[Any]) -> NDArray[np.int16]:
+    """``x (n, samples)`` as int16: counts as they are, every row of anything else scaled to full scale."""
+    return x.astype(np.int16) if holds_counts(x) else np.stack([full_scale(row) for row in x])
+
+
 def load_labelled(path: str | Path) -> LabelledSet:
     """Read a labelled A-scan file (.npz, .h5 or .hdf5) and check all of it.
 

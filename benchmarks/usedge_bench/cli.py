@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from usedge.cli.options import new_app
+
+app = new_app()
 
 
 def _say(line: str) -> None:

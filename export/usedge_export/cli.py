@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from usedge.cli.options import new_app
 from usedge.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ PACKAGES = {
 HEADINGS = ("variant", "agreement", "shift p50 ns", "p95 ns", "hit rate", "error ns", "p50 µs", "p99 µs",
             "× onnx fp32", "MB", "")
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = new_app()
 
 
 @app.command(epilog="Example: usedge export runs/finetune/last --int8 -o field.usedge")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usedge.ascan import AScan, cut_gate
@@ -31,6 +31,7 @@ def test_no_gate_leaves_the_ascan_alone() -> None:
     assert cut_gate(ascan, None) is ascan
 
 
+@settings(deadline=None)
 @given(fs_hz=st.floats(1e5, 2e8), t0_us=st.floats(-50, 200), n=st.integers(100, 5000),
        begin=st.floats(0, 0.6), width=st.floats(0.05, 0.4))
 def test_a_gate_holds_exactly_the_samples_that_lie_in_it(

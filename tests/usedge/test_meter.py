@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usedge.meter import STAGES, Histogram, Meter, host_facts, peak_rss_mb
@@ -21,6 +21,7 @@ def counted(values: list[int]) -> Histogram:
     return histogram
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**11), min_size=1, max_size=300), st.floats(0.1, 100))
 def test_percentiles_are_within_one_per_cent(values: list[int], percent: float) -> None:
     expected = float(np.percentile(values, percent, method="inverted_cdf")) * 1e-3
@@ -34,6 +35,7 @@ def test_percentiles_of_a_long_tail() -> None:
         assert summary[key] == pytest.approx(np.percentile(values, percent) * 1e-3, rel=0.01)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=50))
 def test_the_maximum_is_exact_and_nothing_exceeds_it(values: list[int]) -> None:
     histogram = counted(values)

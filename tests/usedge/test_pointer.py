@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -26,13 +26,12 @@ def test_a_clear_answer() -> None:
     assert pointed.confidence[0] == pytest.approx(0.85 / 0.9, abs=1e-6)
 
 
-@pytest.mark.parametrize(("best", "near"), [(0, 0.7 + 0.1), (3, 0.7 + 0.1)])
-def test_an_edge_patch_has_one_neighbour(best: int, near: float) -> None:
-    p = [0.1, 0.1, 0.1, 0.1, 0.0001]
-    p[best] = 0.7
-    total = sum(p)
-    pointed = answer([value / total for value in p], [0.5] * L)
-    assert pointed.confidence[0] == pytest.approx(near / 1.0, abs=1e-3)
+@pytest.mark.parametrize("best", [0, L - 1])
+def test_an_edge_patch_has_one_neighbour(best: int) -> None:
+    p = [0.1, 0.1, 0.1, 0.1, 0.2]
+    p[best] = 0.5
+    pointed = answer(p, [0.5] * L)
+    assert pointed.confidence[0] == pytest.approx((0.5 + 0.1) / 0.8, abs=1e-6)
     assert pointed.label.tolist() == [best]
 
 
@@ -50,6 +49,7 @@ def test_the_likeliest_patch_answers_even_when_no_echo_is_likelier() -> None:
     assert pointed.confidence[0] == pytest.approx(0.9, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (3, 2 * 16 + 1), elements=st.floats(-200, 200, width=32)))
 def test_whatever_the_network_says_the_answer_is_in_range(out: np.ndarray) -> None:
     pointed = decode(out)
@@ -59,6 +59,7 @@ def test_whatever_the_network_says_the_answer_is_in_range(out: np.ndarray) -> No
         assert np.all((share >= 0) & (share <= 1))
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, (4, 2 * 8 + 1), elements=st.floats(-20, 20, width=32)), st.floats(-30, 30))
 def test_a_constant_added_to_all_logits_changes_nothing(out: np.ndarray, constant: float) -> None:
     shifted = out.copy()

@@ -42,6 +42,15 @@ def test_a_band_limited_echo_of_any_length_lands_on_the_grid(n: int, centre: flo
     assert np.abs(got - expected)[inside].max() < 2e-3
 
 
+@pytest.mark.parametrize("n", [100, 500, 1500, 3001, 8000])
+def test_a_gate_that_ends_elsewhere_than_it_began_does_not_ring(n: int) -> None:
+    plan = resample_plan(n, GRID)
+    got = resample(np.linspace(-1, 1, n, dtype=np.float32), plan)
+    place = np.arange(GRID) * plan.step
+    inside = (place >= 3) & (place <= n - 4)
+    assert np.abs(got - (2 * place / (n - 1) - 1))[inside].max() < 2e-3
+
+
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(MIN_GATE_SAMPLES, 9000))
 def test_the_grid_covers_the_gate_and_hardly_more(n: int) -> None:

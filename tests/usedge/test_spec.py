@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usedge.errors import InputError
 from usedge.spec import Gate, SignalSpec
 
 
+@settings(deadline=None)
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
 def test_a_gate_is_read_back_as_it_was_written(start_us: float, width_us: float) -> None:
     gate = Gate.parse(f"{start_us!r}:{width_us!r}")

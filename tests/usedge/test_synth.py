@@ -162,6 +162,7 @@ def test_a_longer_file_begins_like_a_shorter_one_and_reports_on_its_way(tmp_path
     write_synth(tmp_path / "b.h5", "paper", CHUNK + 8, 256, 1, reported.append)
     a, b = load_labelled(tmp_path / "a.h5"), load_labelled(tmp_path / "b.h5")
     np.testing.assert_array_equal(a.x, b.x[:CHUNK])
+    np.testing.assert_array_equal(b.x[CHUNK:], generate("paper", 8, (1, 1), 256).x)
     assert reported == [CHUNK, CHUNK + 8]
 
 

@@ -51,6 +51,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Also where the tests were started with SIGINT ignored, as shells start background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def few_validation_ascans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "VALIDATION_ASCANS", 256)
 
@@ -434,7 +442,7 @@ def test_two_processes_train_together_and_one_speaks(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "usedge", "pretrain", "--ascans", "8", "--batch", "2", "--devices", "2",
                "--out", str(tmp_path / "mae"), *map(str, PLAIN)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["ascans"] == 8
     stored = load_checkpoint(tmp_path / "mae" / "last", "mae")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from usedge.cli.options import new_app
 from usedge.errors import InputError, LinkError
 
 if TYPE_CHECKING:
     from usedge.ascan import AScan
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from usedge.cli.options import new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ COLUMNS = {
 }
 """Headings of the table; hits and rates in %, errors in ns, T the period of the centre frequency."""
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = new_app()
 
 
 @app.command(epilog=EXAMPLE)

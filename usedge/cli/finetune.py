@@ -10,7 +10,7 @@ import typer
 
 from usedge.cli import options as o
 
-app = typer.Typer()
+app = o.new_app()
 
 
 @app.command(epilog="Example: usedge finetune runs/pretrain/last --ascans 600000 --out runs/finetune")

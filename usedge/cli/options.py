@@ -27,3 +27,8 @@ def need_training() -> None:
     for package in ("torch", "lightning", "safetensors"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
+
+
+def new_app() -> typer.Typer:
+    """A Typer for one command: plain help, no shell completion options in it."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -10,7 +10,7 @@ import typer
 
 from usedge.cli import options as o
 
-app = typer.Typer()
+app = o.new_app()
 
 
 @app.command(epilog="Example: usedge pretrain --ascans 300000 --out runs/pretrain")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from usedge.cli.options import new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from usedge.sinks import Sink
     from usedge.tof import Picker
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command(epilog="Example: usedge run --port sim:// --seconds 10")

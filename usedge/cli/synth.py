@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from usedge.cli.options import new_app
+
+app = new_app()
 
 
 @app.command(epilog="Example: usedge synth -o field.h5 -n 1000 --seed 7")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from usedge.ascan import AScan, cut_gate
 from usedge.errors import InputError
+from usedge.files import whole_file
 from usedge.labelled import LabelledSet
 from usedge.metrics import Scores, score
 from usedge.tof import Picker, estimate_f0
@@ -128,14 +128,5 @@ def save_predictions(out: Path, results: Sequence[FileResult]) -> None:
         for method, found in result.predictions.items():
             arrays[f"{prefix}{method}_tof_s"] = found.tof_s
             arrays[f"{prefix}{method}_confidence"] = found.confidence
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}).", "Choose another place.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(out) as fresh, fresh.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)

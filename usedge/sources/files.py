@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from usedge.ascan import AScan
 from usedge.errors import InputError
-from usedge.labelled import load_rows
+from usedge.labelled import as_counts, load_rows
 from usedge_firmware import usfp
 
 USFP_SUFFIXES = (".usfp", ".bin")
@@ -23,17 +20,8 @@ def read_ascans(path: Path, x_name: str | None = None) -> tuple[list[AScan], int
     if path.suffix in USFP_SUFFIXES:
         return _read_usfp(path)
     rows = load_rows(path, x_name=x_name)
-    counts = as_counts(rows.x)
-    return [AScan(samples, rows.fs_hz, rows.t0_s * 1e6, seq) for seq, samples in enumerate(counts)], 0, 0
-
-
-def as_counts(x: NDArray[np.generic]) -> NDArray[np.int16]:
-    """``x (n, samples)`` as int16 counts: integers as they are, other values scaled to int16's range."""
-    values = np.asarray(x, np.float64)
-    whole = bool(np.all(values == np.rint(values)))
-    if not whole or np.abs(values).max(initial=0) > np.iinfo(np.int16).max:
-        values = values * (32_000 / max(float(np.abs(values).max(initial=0)), 1e-30))
-    return np.rint(values).astype(np.int16)
+    t0_us = rows.t0_s * 1e6
+    return [AScan(row, rows.fs_hz, t0_us, seq) for seq, row in enumerate(as_counts(rows.x))], 0, 0
 
 
 def _read_usfp(path: Path) -> tuple[list[AScan], int, int]:

@@ -1,0 +1,92 @@
+"""The latency suite on small numbers, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from usedge.errors import InputError
+from usedge.resources import suite
+from usedge_bench.latency import RecordingMeter
+from usedge_bench.suite import load_suite
+
+SMALL = """
+ascans = 30
+warmup = 5
+prf_hz = 100.0
+samples = 1000
+burst = 60
+peer_rounds = 2
+peer_block = 3
+cold_starts = 1
+seed = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "small.toml").write_text(SMALL)
+    out = folder / "report.json"
+    process = subprocess.run(
+        [sys.executable, "-m", "usedge", "bench", str(folder / "small.toml"), "--json", str(out)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    whole: dict[str, object] = json.loads(out.read_text())
+    assert json.loads(process.stdout) == {key: value for key, value in whole.items() if key != "values_us"}
+    return whole
+
+
+def test_every_stage_has_its_percentiles(report: dict[str, dict[str, dict[str, float]]]) -> None:
+    assert list(report["stages"]) == ["decode", "preprocess", "infer", "emit", "wire_to_reading"]
+    for figures in report["stages"].values():
+        assert list(figures) == ["p50_us", "p90_us", "p99_us", "p99_9_us", "max_us"]
+        assert sorted(figures.values()) == list(figures.values())
+    assert report["stages"]["wire_to_reading"]["p50_us"] > report["stages"]["infer"]["p50_us"]
+
+
+def test_every_value_is_stored_without_the_warm_up(report: dict[str, dict[str, list[float]]]) -> None:
+    assert {len(values) for values in report["values_us"].values()} == {30}
+
+
+def test_peers_are_timed_in_the_same_run(report: dict[str, list[dict[str, float]]]) -> None:
+    pytest.importorskip("onnxruntime", reason="plain onnxruntime is the extra `onnx`")
+    by_name = {peer["name"]: peer for peer in report["peers"]}
+    assert by_name["onnxruntime-fp32"]["n"] == by_name["litert-int8"]["n"] == 6  # type: ignore[index]
+    ratio = report["ratio_p50"]["onnxruntime-fp32"]  # type: ignore[call-overload]
+    expected = by_name["litert-int8"]["p50_us"] / by_name["onnxruntime-fp32"]["p50_us"]  # type: ignore[index]
+    assert ratio == pytest.approx(expected, abs=0.01)
+
+
+def test_memory_cold_start_and_host_are_stated(report: dict[str, dict[str, object]]) -> None:
+    assert 10 < report["peak_rss_mb"] < 1000  # type: ignore[operator]
+    assert report["first_reading_s"] > 0  # type: ignore[operator]
+    assert {"cpu", "cores", "python", "numpy"} <= set(report["host"])
+    assert report["stable"] == (not report["unstable_because"])
+
+
+def test_the_shipped_suite_reads() -> None:
+    assert load_suite(suite("latency")).ascans >= 1000
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (SMALL + "ascnas = 3\n", "ascans"), (SMALL.replace("seed = 8", ""), "lacks seed"),
+    (SMALL.replace("prf_hz = 100.0", "prf_hz = 0"), "prf_hz"), (SMALL.replace("burst = 60", 'burst = "x"'), "burst"),
+    ("nonsense", "cannot be read"),
+])
+def test_a_bad_suite_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_suite(tmp_path / "bad.toml")
+
+
+def test_a_recording_meter_forgets_the_warm_up() -> None:
+    meter = RecordingMeter()
+    for ns in (9_000_000, 1000, 1000, 1000):
+        meter.add("infer", ns)
+    assert meter.after(1).stages["infer"].max_ns == 1000

@@ -25,8 +25,8 @@ def accuracy_table(report: dict[str, Any]) -> str:
     for file in report["files"]:
         cells = [_cell(file["methods"][method]) for method in methods]
         lines.append(f"| {Path(file['file']).stem} | " + " | ".join(cells) + " |")
-    for name, key in (("hit ½ T", "hit_half_period"), ("hit 1 T", "hit_one_period"), ("raw hit ½ T", "raw_hit_half_period"),
-                      ("false alarms", "false_alarm_rate")):
+    for name, key in (("hit ½ T", "hit_half_period"), ("hit 1 T", "hit_one_period"),
+                      ("raw hit ½ T", "raw_hit_half_period"), ("false alarms", "false_alarm_rate")):
         values = [[file["methods"][method][key] for file in report["files"]] for method in methods]
         means = [mean(value for value in column if value is not None) for column in values]
         lines.append(f"| **mean {name}** | " + " | ".join(f"**{value:.3f}**" for value in means) + " |")

@@ -75,8 +75,10 @@ def test_the_shipped_suite_reads() -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    (SMALL + "ascnas = 3\n", "ascans"), (SMALL.replace("seed = 8", ""), "lacks seed"),
-    (SMALL.replace("prf_hz = 100.0", "prf_hz = 0"), "prf_hz"), (SMALL.replace("burst = 60", 'burst = "x"'), "burst"),
+    (SMALL + "ascnas = 3\n", "ascans"),
+    (SMALL.replace("seed = 8", ""), "lacks seed"),
+    (SMALL.replace("prf_hz = 100.0", "prf_hz = 0"), "prf_hz"),
+    (SMALL.replace("burst = 60", 'burst = "x"'), "burst"),
     ("nonsense", "cannot be read"),
 ])
 def test_a_bad_suite_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -193,19 +193,17 @@ def test_missing_port() -> None:
 def test_port_without_permission(silent_pty: tuple[int, str]) -> None:
     port = silent_pty[1]
     os.chmod(port, 0)
-    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    # Root may open anything: give that up, after the imports that need the right to read this checkout.
+    code = (
+        "import os, sys\n"
+        "import usedge.cli.run, usedge.runtime.runner, usedge.sources.serial_port, usedge.tof\n"
+        "if os.getuid() == 0:\n    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        f"sys.argv = ['usedge', 'run', '--port', '{port}', '--runtime', 'classical']\n"
+        "usedge.cli.main()\n"
+    )
     process = subprocess.run(
-        [*USEDGE, "run", "--port", port],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-        cwd="/",
-        env={**os.environ, "HOME": "/"},
-        **nobody,
-    )  # type: ignore[call-overload]
-    if process.returncode == 1 and "usedge" in process.stderr and "Errno 13" in process.stderr:
-        pytest.skip("this checkout cannot be read by an unprivileged user")
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
     line = one_line(process, 3)
     assert "no permission" in line
     assert "dialout" in line
@@ -256,7 +254,7 @@ def test_gate_outside_the_ascan() -> None:
 )
 def test_bad_option_values(arguments: tuple[str, ...]) -> None:
     line = one_line(usedge("run", "--port", "sim://", *arguments), 2)
-    assert arguments[-1] in line
+    assert arguments[-1].rpartition(":")[2] in line
 
 
 @pytest.mark.parametrize("port", ["ftp://x", "sim://?colour=red", "replay:/no/such/file.npz"])
@@ -282,7 +280,7 @@ def test_a_bundle_with_one_byte_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "file", "arguments", "gate", "column"),
     [
-        ("synaptus_plane_plexi_alu", "plane_scan_plexi_alu.npz", ("--rows", "0:500"), None, 0),
+        ("synaptus_plane_plexi_alu", "plane_scan_plexi_alu.npz", ("--rows", "0:500"), "81.2:20", 0),
         ("un0rick_usb", "un0rick_ndt_2024.npz", (), "30:25", None),
     ],
 )
@@ -292,7 +290,7 @@ def test_real_ascans_over_a_pty_give_right_tofs(
     folder: str,
     file: str,
     arguments: tuple[str, ...],
-    gate: str | None,
+    gate: str,
     column: int | None,
 ) -> None:
     path, summary = DATA / folder / file, tmp_path / "summary.json"
@@ -306,8 +304,6 @@ def test_real_ascans_over_a_pty_give_right_tofs(
         * 1e6
     )
     f0_hz = float(recorded["fc_hz"] if column is not None else recorded["fc_hz_est"])
-    if gate is None:
-        gate = f"{np.min(onset_us[:500]) - 4:.2f}:14"
     port = emulator("--data", str(path), "--prf", "60", *arguments)
     process = usedge("run", "--port", port, "--count", "500", "--gate", gate, "--summary", str(summary))
     assert process.returncode == 0, process.stderr

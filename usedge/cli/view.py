@@ -50,7 +50,7 @@ class LiveView:
         self._run, self._port = run, port
         self._newest: tuple[Reading, AScan] | None = None
         self._history: deque[Reading] = deque(maxlen=HISTORY)
-        self._live = Live(get_renderable=self._render, refresh_per_second=REFRESH_HZ, console=Console())
+        self._live = Live(get_renderable=self.render, refresh_per_second=REFRESH_HZ, console=Console())
         self._live.start()
 
     def write(self, reading: Reading, gated: AScan) -> None:
@@ -62,7 +62,8 @@ class LiveView:
         """Draw the last state and give the terminal back."""
         self._live.stop()
 
-    def _render(self) -> Panel:
+    def render(self) -> Panel:
+        """The newest A-scan, the last readings and the counters."""
         title = f"usedge · {self._port}"
         if self._newest is None:
             return Panel("waiting for the first A-scan …", title=title)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-
-import numpy as np
 
 from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
@@ -15,7 +14,7 @@ from usedge.meter import Meter
 from usedge.pointer import decode
 from usedge.preprocess import Preprocessor
 from usedge.resources import shipped_bundle
-from usedge.tof import Pick
+from usedge.tof import QUANTISATION_RMS, Pick
 
 
 class ModelPicker:
@@ -42,7 +41,7 @@ class ModelPicker:
         self.meter.add("preprocess", ready - begun)
         self.meter.add("infer", inferred - ready)
         pointed = decode(out)
-        snr_db = 20.0 * float(np.log10(prepared.peak[0] / max(prepared.noise[0], 1e-6)))
+        snr_db = 20.0 * math.log10(prepared.peak[0] / max(float(prepared.noise[0]), QUANTISATION_RMS))
         p_no_echo, confidence = float(pointed.p_no_echo[0]), float(pointed.confidence[0])
         if p_no_echo > self._thresholds.no_echo:
             return Pick(None, p_no_echo, snr_db, abstain="no_echo")

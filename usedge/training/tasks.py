@@ -55,7 +55,7 @@ def finetune(
     if checkpoint is not None:
         _start_from(net, checkpoint)
         origin = {"from": checkpoint.kind, "ascans": checkpoint.record["ascans"],
-                  "settings": checkpoint.record["settings"]}
+                  "settings": checkpoint.record["settings"], "origin": checkpoint.record["origin"]}
     if data is not None:
         origin["data"] = {"file": data.path.name if data.path else "", "ascans": len(data)}
     stream = (SynthStream(settings.preset, settings.seed + 1, settings.batch, spec) if data is None

@@ -254,6 +254,16 @@ def test_a_paper_batch_is_the_prepared_synthetic_ascans() -> None:
     np.testing.assert_allclose(onset.numpy(), synth.onset / 32, rtol=1e-6)
 
 
+def test_onsets_are_counted_on_the_grid_not_in_the_gate() -> None:
+    """Batch 4 of seed 1 was drawn at 2000 samples, under a grid that spans 2016 of them."""
+    onset = SynthStream("field", 1, 8, SPEC)[4][1]
+    assert onset[1].isnan()
+    expected = [13.913147, 40.120262, 3.218670, 6.377936, 47.260437, 27.899466, 27.984896]
+    np.testing.assert_allclose(onset[[0, 2, 3, 4, 5, 6, 7]], expected, rtol=1e-5)
+    native = generate("field", 8, (1, 4, 0), 2000).onset
+    np.testing.assert_allclose(onset, native * 64 / 2016, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_worker_processes_deliver_the_same_batches_in_order() -> None:
     stream, order = SynthStream("field", 1, 4, SPEC), [3, 0, 7]
@@ -331,20 +341,39 @@ def test_finetuning_on_a_labelled_file_records_which(tmp_path: Path, labelled: L
         finetune(SETTINGS, tmp_path / "mae" / "last", None, tmp_path / "tof")
 
 
-class Told(nn.Module):
-    """A network that knows the validation onsets: right but for ``silent``, where it sees no echo at all."""
+def test_an_interrupted_pretraining_draws_the_masks_it_would_have_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain(SETTINGS, TINY, tmp_path / "whole")
+    draw = SynthStream.__getitem__
 
-    def __init__(self, onset: Tensor, silent: bool = False) -> None:
+    def until_five(stream: SynthStream, index: int) -> Batch:
+        if index == 5:
+            raise KeyboardInterrupt
+        return draw(stream, index)
+
+    monkeypatch.setattr(SynthStream, "__getitem__", until_five)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(SETTINGS, TINY, tmp_path / "cut")
+    monkeypatch.setattr(SynthStream, "__getitem__", draw)
+    assert load_checkpoint(tmp_path / "cut" / "last").record["step"] == 5
+    assert_same(pretrain(SETTINGS, TINY, tmp_path / "cut"), whole)
+
+
+class Told(nn.Module):
+    """A network that knows the validation onsets, and gives "no echo" the probabilities it is told to."""
+
+    def __init__(self, onset: Tensor, p_echo_gate: float = 1e-6, p_empty_gate: float = 1 - 1e-6) -> None:
         super().__init__()
-        self.place, self.row, self.silent = nn.Parameter(onset), 0, silent
+        self.place, self.row, self.p = nn.Parameter(onset), 0, (p_echo_gate, p_empty_gate)
 
     def forward(self, x: Tensor) -> Tensor:
         onset = self.place[self.row : self.row + len(x)]
         self.row += len(x)
-        out = torch.full((len(x), 129), -9.0)
-        empty = onset.isnan() | self.silent
-        patch = onset.nan_to_num(0.0).long()
-        out[torch.arange(len(x)), torch.where(empty, 64, patch)] = 9.0
+        out = torch.full((len(x), 129), -30.0)
+        p_no_echo = torch.where(onset.isnan(), self.p[1], self.p[0])
+        out[torch.arange(len(x)), onset.nan_to_num(0.0).long()] = torch.log(1 - p_no_echo)
+        out[:, 64] = torch.log(p_no_echo)
         out[:, 65:] = onset.nan_to_num(0.0)[:, None] - torch.arange(64)
         return out
 
@@ -360,8 +389,15 @@ def test_a_perfect_network_scores_perfectly(preset: str) -> None:
 
 def test_a_network_that_sees_nothing_is_not_called_good() -> None:
     onset = SynthStream("field", tasks.VALIDATION_SEED, 256, SPEC)[0][1]
-    scores = validate(Told(onset, silent=True), SPEC, "field")
+    scores = validate(Told(onset, p_echo_gate=1 - 1e-6), SPEC, "field")
     assert scores["missed"] + scores["false_alarms"] == pytest.approx(1.0)
+
+
+def test_the_operating_point_parts_echoes_from_empty_gates() -> None:
+    onset = SynthStream("field", tasks.VALIDATION_SEED, 256, SPEC)[0][1]
+    scores = validate(Told(onset, p_echo_gate=0.1, p_empty_gate=0.3), SPEC, "field")
+    assert 0.1 <= scores["no_echo_threshold"] < 0.3
+    assert (scores["missed"], scores["false_alarms"]) == (0.0, 0.0)
 
 
 def test_predictions_do_not_depend_on_the_batch() -> None:

@@ -6,6 +6,7 @@ The network answers (b, 2l + 1): l class logits, the "no echo" logit, l offsets 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,31 @@ class Pointed:
     p_no_echo: Float32
 
 
+class Pointing(NamedTuple):
+    """One answer of ``Pointed``."""
+
+    label: int
+    place: float
+    confidence: float
+    p_no_echo: float
+
+
+def decode_one(row: Float32) -> Pointing:
+    """Read one answer of the network, ``row (2l + 1,)``."""
+    length = (len(row) - 1) // 2
+    p = np.exp(row[: length + 1] - row[: length + 1].max())
+    total = float(p.sum())
+    patch = int(p[:length].argmax())
+    # Rounded to float32 at once, so that label and place cannot fall on two sides of a patch edge.
+    place = float(np.float32(min(max(patch + float(row[length + 1 + patch]), 0.0), float(length))))
+    p_no_echo = float(p[length]) / total
+    near = float(p[max(patch - 1, 0) : min(patch + 2, length)].sum()) / total
+    confidence = max(0.0, min(near / max(1.0 - p_no_echo, 1e-9), 1.0))
+    return Pointing(min(int(place), length - 1), place, confidence, p_no_echo)
+
+
 def decode(out: Float32) -> Pointed:
     """Read the network's answers ``out (b, 2l + 1)``."""
-    length = (out.shape[1] - 1) // 2
-    logits = out[:, : length + 1]
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    row = np.arange(len(out))
-    patch = p[:, :length].argmax(axis=1)
-    place = np.clip(patch + out[row, length + 1 + patch], 0.0, length).astype(np.float32)
-    p_no_echo = p[:, length]
-    near = p[row, patch] + np.where(patch > 0, p[row, patch - 1], 0)
-    near += np.where(patch < length - 1, p[row, np.minimum(patch + 1, length - 1)], 0)
-    confidence = near / np.maximum(1.0 - p_no_echo, 1e-9)
-    label = np.minimum(place.astype(np.int64), length - 1)
-    return Pointed(label, place, np.minimum(confidence, 1.0), p_no_echo)
+    label, place, confidence, p_no_echo = zip(*map(decode_one, out), strict=True)
+    floats = (np.array(values, np.float32) for values in (place, confidence, p_no_echo))
+    return Pointed(np.array(label), *floats)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from usedge.ascan import AScan
@@ -29,12 +29,30 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's keys, floats rounded to what they can mean (ToF to a picosecond)."""
-        values = asdict(self)
-        for key, digits in (("tof_us", 6), ("confidence", 4), ("snr_db", 2), ("distance_mm", 5),
-                            ("latency_us", 1)):
-            if values[key] is not None:
-                values[key] = round(float(values[key]), digits)
-        return values
+        return {
+            "seq": self.seq, "t_ns": self.t_ns, "tof_us": _rounded(self.tof_us, 6), "label": self.label,
+            "confidence": round(self.confidence, 4), "snr_db": round(self.snr_db, 2),
+            "distance_mm": _rounded(self.distance_mm, 5), "latency_us": round(self.latency_us, 1),
+            "abstain": self.abstain,
+        }
+
+    def to_json(self) -> str:
+        """``to_dict()`` as one line; spelled out, since the device does it within every A-scan's latency."""
+        abstain = "null" if self.abstain is None else f'"{self.abstain}"'
+        label = "null" if self.label is None else self.label
+        return (f'{{"seq": {self.seq}, "t_ns": {self.t_ns},'
+                f' "tof_us": {_fixed(self.tof_us, 6)}, "label": {label},'
+                f' "confidence": {self.confidence:.4f}, "snr_db": {self.snr_db:.2f},'
+                f' "distance_mm": {_fixed(self.distance_mm, 5)}, "latency_us": {self.latency_us:.1f},'
+                f' "abstain": {abstain}}}')
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "null" if value is None else f"{value:.{digits}f}"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def make_reading(ascan: AScan, pick: Pick, now_ns: int, speed_of_sound: float | None) -> Reading:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,12 +19,13 @@ import numpy as np
 from usedge import __version__
 from usedge.ascan import AScan
 from usedge.bundle import Bundle
-from usedge.meter import STAGES, Meter, host_facts
+from usedge.meter import STAGES, Histogram, Meter, host_facts
 from usedge.reading import Reading
 from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
-from usedge.sources import SourceOptions, open_source
+from usedge.sources import SourceOptions
+from usedge.sources.sim import SimSource
 from usedge_bench.peers import time_peers
 from usedge_bench.suite import LatencySuite
 
@@ -36,24 +38,23 @@ COLD_START_S = 30.0
 
 
 class RecordingMeter(Meter):
-    """A meter that keeps every duration besides its histograms, and can forget the warm-up."""
+    """A meter that keeps every duration and counts only when asked: streaming pays for an append."""
 
     def __init__(self) -> None:
         super().__init__()
         self.values_ns: dict[str, list[int]] = {name: [] for name in STAGES}
 
     def add(self, stage: str, ns: int) -> None:
-        """Count and keep ``ns``."""
-        super().add(stage, ns)
+        """Keep ``ns``."""
         self.values_ns[stage].append(ns)
 
-    def after(self, warmup: int) -> RecordingMeter:
-        """The same durations without the first ``warmup`` of each stage."""
-        later = RecordingMeter()
+    def after(self, warmup: int) -> dict[str, Histogram]:
+        """Histograms by stage, without the first ``warmup`` durations of each."""
+        histograms = {name: Histogram() for name in self.values_ns}
         for stage, values in self.values_ns.items():
             for ns in values[warmup:]:
-                later.add(stage, ns)
-        return later
+                histograms[stage].add(ns)
+        return histograms
 
 
 class _Ticker:
@@ -74,12 +75,27 @@ def _stream(
     bundle: Bundle, suite: LatencySuite, ascans: int, prf_hz: float
 ) -> tuple[Run, RecordingMeter, float]:
     meter = RecordingMeter()
-    picker = open_model_picker(bundle, meter=meter)
+    picker = open_model_picker(bundle)
     port = f"sim://?prf={prf_hz:g}&samples={suite.samples}&seed={suite.seed}"
-    run = Run(open_source(port, SourceOptions(count=ascans)), picker, [_Ticker()], RunOptions(), meter=meter)
-    run.go()
+    source = SimSource(port, SourceOptions(count=ascans))
+    run = Run(source, picker, [_Ticker()], RunOptions(), meter=meter)
+    with _cores_apart(source) if prf_hz else nullcontext():
+        run.go()
     elapsed_s = (time.monotonic_ns() - run.first_reading_ns) * 1e-9
     return run, meter, elapsed_s
+
+
+@contextmanager
+def _cores_apart(source: SimSource) -> Iterator[None]:
+    """This process on the first core, the transducer on the last: a real one takes no core from us."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        source.cores = {cores[-1]}
+        os.sched_setaffinity(0, {cores[0]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _cold_start(bundle: Bundle, suite: LatencySuite, summary: Path) -> tuple[float, float]:
@@ -123,8 +139,9 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
     host = host_facts()
     say(f"streaming {suite.ascans} A-scans at {suite.prf_hz:g} Hz …")
     run, meter, _ = _stream(bundle, suite, suite.ascans + suite.warmup, suite.prf_hz)
-    counted = meter.after(suite.warmup)
-    stages = {name: histogram.summary("_us") for name, histogram in counted.stages.items()}
+    stages = {name: histogram.summary("_us") for name, histogram in meter.after(suite.warmup).items()}
+    say(f"streaming {suite.idle_ascans} A-scans at {suite.idle_prf_hz:g} Hz …")
+    _, idle, _ = _stream(bundle, suite, suite.idle_ascans, suite.idle_prf_hz)
     say(f"streaming {suite.burst} A-scans as fast as they are read …")
     burst, _, burst_s = _stream(bundle, suite, suite.burst, 0.0)
     say("timing the peers, interleaved …")
@@ -138,7 +155,9 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
         "format_version": FORMAT_VERSION, "suite": "latency", "version": __version__, "host": host,
         "bundle": {"name": bundle.name, "sha256": bundle.sha256, "variant": peers[0]["name"]},
         "settings": {name: getattr(suite, name) for name in suite.__slots__},
-        "stages": stages, "overhead_share": round(1 - infer / whole, 4) if whole and infer else None,
+        "stages": stages,
+        "stages_idle": {name: histogram.summary("_us") for name, histogram in idle.after(0).items()},
+        "overhead_share": round(1 - infer / whole, 4) if whole and infer else None,
         "throughput": {"ascans_per_s": round((burst.classified + burst.abstained) / burst_s, 1),
                        "dropped": burst.dropped, "received": burst.source.counts.received},
         "peers": peers, "ratio_p50": ratios,
@@ -146,6 +165,6 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
         "first_reading_s": round(median(first for first, _ in cold), 3),
         "first_reading_all_s": [round(first, 3) for first, _ in cold],
         "stable": not why, "unstable_because": why,
-        "values_us": {name: np.round(np.array(values) * 1e-3, 1).tolist()
-                      for name, values in counted.values_ns.items()},
+        "values_us": {name: np.round(np.array(values[suite.warmup :]) * 1e-3, 1).tolist()
+                      for name, values in meter.values_ns.items()},
     }

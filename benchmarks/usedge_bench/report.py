@@ -8,9 +8,14 @@ from typing import Any
 def as_table(report: dict[str, Any]) -> str:
     """Stages, peers and the single figures of a latency report as Markdown."""
     columns = ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us")
-    lines = ["| stage, µs | p50 | p90 | p99 | p99.9 | max |", "|---|---|---|---|---|---|"]
+    prf_hz = report["settings"]["prf_hz"]
+    lines = [f"| stage, µs (at {prf_hz:g} Hz) | p50 | p90 | p99 | p99.9 | max |", "|---|---|---|---|---|---|"]
     lines += [f"| {name} | " + " | ".join(f"{figures[key]:.0f}" for key in columns) + " |"
               for name, figures in report["stages"].items()]
+    idle_hz = report["settings"]["idle_prf_hz"]
+    whole = report["stages_idle"]["wire_to_reading"]
+    cells = " | ".join(f"{whole[key]:.0f}" for key in columns)
+    lines.append(f"| wire_to_reading at {idle_hz:g} Hz | {cells} |")
     lines += ["", "| runtime, one thread | p50 µs | p99 µs |", "|---|---|---|"]
     lines += [f"| {peer['name']} | {peer['p50_us']:.0f} | {peer['p99_us']:.0f} |" for peer in report["peers"]]
     lines += ["", "| figure | value |", "|---|---|"]

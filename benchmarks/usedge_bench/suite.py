@@ -22,6 +22,8 @@ class LatencySuite:
     ascans: int
     warmup: int
     prf_hz: float
+    idle_prf_hz: float
+    idle_ascans: int
     samples: int
     burst: int
     peer_rounds: int

@@ -18,6 +18,8 @@ SMALL = """
 ascans = 30
 warmup = 5
 prf_hz = 100.0
+idle_prf_hz = 50.0
+idle_ascans = 20
 samples = 1000
 burst = 60
 peer_rounds = 2
@@ -77,7 +79,7 @@ def test_the_shipped_suite_reads() -> None:
 @pytest.mark.parametrize(("text", "words"), [
     (SMALL + "ascnas = 3\n", "ascans"),
     (SMALL.replace("seed = 8", ""), "lacks seed"),
-    (SMALL.replace("prf_hz = 100.0", "prf_hz = 0"), "prf_hz"),
+    (SMALL.replace("\nprf_hz = 100.0", "\nprf_hz = 0"), "prf_hz"),
     (SMALL.replace("burst = 60", 'burst = "x"'), "burst"),
     ("nonsense", "cannot be read"),
 ])
@@ -91,4 +93,4 @@ def test_a_recording_meter_forgets_the_warm_up() -> None:
     meter = RecordingMeter()
     for ns in (9_000_000, 1000, 1000, 1000):
         meter.add("infer", ns)
-    assert meter.after(1).stages["infer"].max_ns == 1000
+    assert meter.after(1)["infer"].max_ns == 1000

@@ -20,7 +20,7 @@ app = new_app()
 
 
 @app.command(
-    epilog="Example: usedge emulate --prf 50   (then, elsewhere: usedge run --port THE_PORT_IT_PRINTS)")
+    epilog="Example: usedge emulate --prf 50")
 def emulate(  # noqa: PLR0913, PLR0917 - its options
     data: Annotated[Path | None, typer.Option(help="npz, HDF5 or .usfp file whose A-scans are sent.")] = None,
     x: Annotated[str | None, typer.Option(help="Name of the array in --data.")] = None,

@@ -15,7 +15,6 @@ from usedge.cli.options import new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
-    from usedge.meter import Meter
     from usedge.sinks import Sink
     from usedge.tof import Picker
 
@@ -41,7 +40,6 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
-    from usedge.meter import Meter
     from usedge.runtime.runner import Run, RunOptions
     from usedge.sources import SourceOptions, open_source
     from usedge.spec import Gate
@@ -50,12 +48,12 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         raise InputError(f"speed of sound {speed_of_sound:g} m/s is not positive.", "Water at 20 °C: 1482.")
     options = RunOptions(Gate.parse(gate) if gate else None, speed_of_sound, count, seconds)
     source = open_source(port, SourceOptions(baud, protocol, patience, count, prf))
-    meter, stop = Meter(), threading.Event()
-    picker, facts = _picker(runtime, bundle, method, f0_mhz, meter)
+    stop = threading.Event()
+    picker, facts = _picker(runtime, bundle, method, f0_mhz)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     live = sys.stdout.isatty() and not as_json
-    job = Run(source, picker, [], options, facts, meter, stop)
+    job = Run(source, picker, [], options, facts, stop=stop)
     job.sinks = [_sink(job, port, live)]
     try:
         job.go()
@@ -65,8 +63,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         raise typer.Exit(130)
 
 
-def _picker(runtime: str, bundle: Path | None, method: str, f0_mhz: float | None,
-            meter: Meter) -> tuple[Picker, dict[str, Any] | None]:
+def _picker(runtime: str, bundle: Path | None, method: str,
+            f0_mhz: float | None) -> tuple[Picker, dict[str, Any] | None]:
     if runtime == "classical":
         from usedge.tof import classical_picker
 
@@ -76,7 +74,7 @@ def _picker(runtime: str, bundle: Path | None, method: str, f0_mhz: float | None
     from usedge.runtime.picker import open_model_picker
 
     chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, meter)
+    picker = open_model_picker(chosen, runtime)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 

@@ -10,20 +10,20 @@ from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
 from usedge.errors import InputError, MissingExtraError
-from usedge.meter import Meter
-from usedge.pointer import decode
+from usedge.pointer import decode_one
 from usedge.preprocess import Preprocessor
 from usedge.resources import shipped_bundle
 from usedge.tof import QUANTISATION_RMS, Pick
 
 
 class ModelPicker:
-    """A gate through preprocessing, the network, and the operating points of its bundle."""
+    """A gate through preprocessing, the network, and the operating points of its bundle.
 
-    def __init__(
-        self, bundle: Bundle, variant: Variant, backend: Backend, meter: Meter | None = None
-    ) -> None:
-        self.meter = meter or Meter()
+    ``laps_ns`` says what the last A-scan took in the stages "preprocess" and "infer".
+    """
+
+    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend) -> None:
+        self.laps_ns: dict[str, int] = {}
         self.variant = variant
         self.backend = backend
         self._thresholds = bundle.thresholds
@@ -38,44 +38,41 @@ class ModelPicker:
         ready = clock()
         out = self.backend.infer(prepared.x)
         inferred = clock()
-        self.meter.add("preprocess", ready - begun)
-        self.meter.add("infer", inferred - ready)
-        pointed = decode(out)
-        snr_db = 20.0 * math.log10(prepared.peak[0] / max(float(prepared.noise[0]), QUANTISATION_RMS))
-        p_no_echo, confidence = float(pointed.p_no_echo[0]), float(pointed.confidence[0])
+        self.laps_ns = {"preprocess": ready - begun, "infer": inferred - ready}
+        label, place, confidence, p_no_echo = decode_one(out[0])
+        snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         if p_no_echo > self._thresholds.no_echo:
             return Pick(None, p_no_echo, snr_db, abstain="no_echo")
         if confidence < self._thresholds.low_confidence:
             return Pick(None, confidence, snr_db, abstain="low_confidence")
-        native = float(pointed.place[0]) * self._spec.patch * prepared.step
-        tof_us = gated.t0_us + min(native, len(gated.samples)) * gated.sample_us
-        return Pick(tof_us, confidence, snr_db, int(pointed.label[0]))
+        native = min(place * self._spec.patch * prepared.step, len(gated.samples))
+        return Pick(gated.t0_us + native * gated.sample_us, confidence, snr_db, label)
 
     def close(self) -> None:
         """Free the runtime."""
         self.backend.close()
 
 
-def _open_variant(bundle: Bundle, runtime: str, meter: Meter | None) -> ModelPicker:
+def _open_variant(bundle: Bundle, runtime: str) -> ModelPicker:
     variant = bundle.default_for(runtime)
     backend = open_backend(runtime, bundle.variant_bytes(variant.name))
     check_golden(bundle, backend.infer)
-    return ModelPicker(bundle, variant, backend, meter)
+    return ModelPicker(bundle, variant, backend)
 
 
-def open_model_picker(bundle: Bundle, runtime: str = "auto", meter: Meter | None = None) -> ModelPicker:
+def open_model_picker(bundle: Bundle, runtime: str = "auto") -> ModelPicker:
     """A picker on ``runtime`` ("auto": the first installed), after it has answered the golden vectors.
 
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
     if runtime != "auto":
-        return _open_variant(bundle, runtime, meter)
+        return _open_variant(bundle, runtime)
     missing: MissingExtraError | None = None
     for name in BACKENDS:
         if not any(variant.runtime == name for variant in bundle.variants.values()):
             continue
         try:
-            return _open_variant(bundle, name, meter)
+            return _open_variant(bundle, name)
         except MissingExtraError as error:
             missing = error
     raise missing or InputError(f"{bundle.path} has no variant for a known runtime.", "Export it again.")

@@ -84,6 +84,8 @@ class Run:
     def _count(self, ascan: AScan, reading: Reading, picked_ns: int) -> None:
         done_ns = time.monotonic_ns()
         self.first_reading_ns = self.first_reading_ns or done_ns
+        for stage, ns in getattr(self.picker, "laps_ns", {}).items():
+            self.meter.add(stage, ns)
         self.meter.add("decode", getattr(self.source, "decode_ns", 0))
         self.meter.add("emit", done_ns - picked_ns)
         self.meter.add("wire_to_reading", done_ns - ascan.t_ns)

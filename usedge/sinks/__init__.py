@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import IO, Protocol
 
@@ -30,7 +29,7 @@ class JsonLines:
 
     def write(self, reading: Reading, gated: AScan) -> None:  # noqa: ARG002 - Sink's signature
         """Write the reading's contract keys as one line."""
-        self._file.write(json.dumps(reading.to_dict()) + "\n")
+        self._file.write(reading.to_json() + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ class SerialSource:
         self._stopping = False
         self._ended = False
         self._bytes = 0
+        self._read_ns = 0
         self._early: list[usfp.Frame] = []
 
     def __enter__(self) -> SerialSource:
@@ -149,17 +150,16 @@ class SerialSource:
         if not readable:
             return []
         chunk = self._read()
-        begun = time.perf_counter_ns()
+        self._read_ns = time.monotonic_ns()
         frames = self._decoder.feed(chunk)
-        self.decode_ns = (time.perf_counter_ns() - begun) // max(len(frames), 1)
+        self.decode_ns = (time.monotonic_ns() - self._read_ns) // max(len(frames), 1)
         return frames
 
     def _ascans(self, frames: list[usfp.Frame]) -> Iterator[AScan]:
-        now_ns = time.monotonic_ns()
         for frame in frames:
             if frame.type == usfp.FrameType.ASCAN:
                 self._account(frame.seq)
-                yield AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, now_ns,
+                yield AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, self._read_ns,
                             frame.gain_cdb * 0.01, frame.channel)
             elif frame.type == usfp.FrameType.ACK and frame.seq in (START_SEQ, STOP_SEQ):
                 self._acknowledged(usfp.parse_ack(frame))

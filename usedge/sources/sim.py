@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
@@ -25,6 +26,8 @@ class SimSource(SerialSource):
         unknown = set(query) - set(OPTIONS)
         if unknown:
             raise InputError(f"sim:// has no option {sorted(unknown)[0]!r}.", f"Known: {', '.join(OPTIONS)}.")
+        self.cores: set[int] | None = None
+        """Cores for the transducer's process; None leaves them to the scheduler."""
         self._arguments = [f"--{name}={value}" for name, value in query.items()]
 
     def __enter__(self) -> SimSource:
@@ -33,6 +36,8 @@ class SimSource(SerialSource):
                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                          start_new_session=True)
         try:
+            if self.cores is not None:
+                os.sched_setaffinity(self._process.pid, self.cores)
             self.port = self._emulated_port()
             super().__enter__()
         except BaseException:

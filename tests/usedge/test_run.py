@@ -142,6 +142,32 @@ def test_interrupt_closes_in_order_and_still_reports(tmp_path: Path) -> None:
     )
 
 
+def test_a_reader_that_leaves_ends_the_run_quietly() -> None:
+    process = subprocess.Popen(
+        [*USEDGE, "run", "--port", "sim://?prf=200"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert process.wait(timeout=DEADLINE_S) == 0
+    talk = process.stderr.read()
+    process.stderr.close()
+    assert "received" in talk
+    assert "Traceback" not in talk
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["run"], "--port"), (["fly"], "fly"), (["run", "--port", "sim://", "--prf", "x"], "--prf")],
+)
+def test_usage_errors_are_one_line(arguments: list[str], words: str) -> None:
+    assert words in one_line(usedge(*arguments), 2)
+
+
 def test_live_view_on_a_terminal_shows_the_reading_and_the_counters() -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -50,7 +50,7 @@ class LazyGroup(TyperGroup):
         return command
 
 
-app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False)
 
 
@@ -74,12 +74,23 @@ def main() -> None:
     show_traceback = "--traceback" in sys.argv[1:]
     if show_traceback:
         sys.argv = [word for word in sys.argv if word != "--traceback"]
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except UsedgeError as error:
         if show_traceback:
             raise
-        sys.stderr.write(f"usedge: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        _end(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except Exception as error:
+        # Usage errors: typer's own copy of click keeps their class to itself.
+        if show_traceback or not hasattr(error, "format_message"):
+            raise
+        _end(f"{error.format_message()} See: usedge --help", 2)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"usedge: {message}\n")
+    sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -57,6 +58,9 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     job.sinks = [_sink(job, port, live)]
     try:
         job.go()
+    except BrokenPipeError:
+        # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         _report(job.summary(), summary, live)
     if stop.is_set():

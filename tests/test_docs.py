@@ -26,7 +26,8 @@ def help_of(command: str) -> str:
 
 @pytest.mark.parametrize("command", sorted(known_commands()))
 def test_every_command_explains_itself_and_ends_with_an_example(command: str) -> None:
-    assert help_of(command).strip().splitlines()[-1].strip().startswith(f"Example: usedge {command}")
+    last_paragraph = help_of(command).strip().split("\n\n")[-1]
+    assert last_paragraph.strip().startswith(f"Example: usedge {command}")
 
 
 def usedge_lines(text: str) -> list[str]:

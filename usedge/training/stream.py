@@ -105,7 +105,8 @@ def _one_thread(_worker: int) -> None:
 
 def batches(stream: Stream, order: Sequence[int], workers: int) -> Iterator[Batch]:
     """The batches of ``order``, made ahead by ``workers`` processes (0: in this one)."""
-    context = "fork" if workers else None
+    # Not forked: torch and whatever else runs threads here would be copied in the middle of their work.
+    context = "spawn" if workers else None
     loader = DataLoader(_Batches(stream, order), batch_size=None, num_workers=workers,
                         multiprocessing_context=context, prefetch_factor=4 if workers else None,
                         worker_init_fn=_one_thread)

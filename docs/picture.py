@@ -13,9 +13,9 @@ from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sources import SourceOptions, open_source
 
-PORT = "sim://?prf=20&seed=5"
-ASCANS = 47
-WIDTH = 104
+PORT = "sim://?prf=20&seed=8"
+ASCANS = 49
+WIDTH = 84
 
 
 def main() -> None:

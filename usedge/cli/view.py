@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROWS = 8
 REFRESH_HZ = 8
 HISTORY = 4
+BLANK = chr(0x2800)
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
@@ -41,6 +42,11 @@ def braille(samples: NDArray[np.int16], columns: int, rows: int = ROWS) -> list[
         for dot in range(int(part.min()), int(part.max()) + 1):
             cells[dot // 4, i // 2] |= _DOTS[dot % 4, i % 2]
     return ["".join(chr(0x2800 + cell) for cell in line) for line in cells]
+
+
+def _marked(line: str, column: int) -> str:
+    """``line`` with a bar at ``column`` where it would be empty: a space cannot carry a colour."""
+    return line[:column] + ("│" if line[column] == BLANK else line[column]) + line[column + 1 :]
 
 
 class LiveView:
@@ -73,12 +79,14 @@ class LiveView:
                            self._counters()), title=title, width=width + 4)
 
     def _trace(self, reading: Reading, gated: AScan, width: int) -> Text:
-        text = Text("\n".join(braille(gated.samples, width)), style="cyan")
-        if reading.tof_us is not None:
-            share = (reading.tof_us - gated.t0_us) / max(gated.end_us - gated.t0_us, 1e-9)
-            column = min(int(share * width), width - 1)
-            for row in range(ROWS):
-                text.stylize("bold red reverse", row * (width + 1) + column, row * (width + 1) + column + 1)
+        lines = braille(gated.samples, width)
+        if reading.tof_us is None:
+            return Text("\n".join(lines), style="cyan")
+        share = (reading.tof_us - gated.t0_us) / max(gated.end_us - gated.t0_us, 1e-9)
+        column = min(int(share * width), width - 1)
+        text = Text("\n".join(_marked(line, column) for line in lines), style="cyan")
+        for row in range(ROWS):
+            text.stylize("bold red", row * (width + 1) + column, row * (width + 1) + column + 1)
         return text
 
     def _axis(self, gated: AScan, width: int) -> Text:

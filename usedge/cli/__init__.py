@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 import typer
@@ -29,6 +28,8 @@ COMMANDS = {
 
 def known_commands() -> dict[str, str]:
     """Command name → "module:attribute" of its Typer, those of other rooms included."""
+    from importlib.metadata import entry_points  # 2 MB that a built-in command never needs
+
     return COMMANDS | {point.name: point.value for point in entry_points(group="usedge.commands")}
 
 

@@ -32,13 +32,12 @@ def braille(samples: NDArray[np.int16], columns: int, rows: int = ROWS) -> list[
     """
     dots_x, dots_y = columns * 2, rows * 4
     edges = np.linspace(0, len(samples), dots_x + 1).astype(int)
-    edges[1:] = np.maximum(edges[1:], edges[:-1] + 1)
     y = samples.astype(np.float64) - float(np.median(samples))
     scale = max(float(np.abs(y).max()), 1.0)
     place = np.clip(np.rint((1 - y / scale) * 0.5 * (dots_y - 1)), 0, dots_y - 1).astype(int)
     cells = np.zeros((rows, columns), int)
     for i in range(dots_x):
-        part = place[min(edges[i], len(place) - 1) : edges[i + 1]]
+        part = place[edges[i] : max(edges[i + 1], edges[i] + 1)]
         for dot in range(int(part.min()), int(part.max()) + 1):
             cells[dot // 4, i // 2] |= _DOTS[dot % 4, i % 2]
     return ["".join(chr(0x2800 + cell) for cell in line) for line in cells]

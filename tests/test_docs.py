@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from usedge.ascan import AScan
 from usedge.cli import app, known_commands
+from usedge.reading import make_reading
+from usedge.runtime.picker import load_model_picker
+from usedge.synth import FS_HZ, generate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -69,6 +74,17 @@ def test_readme_table_is_that_of_the_stored_report() -> None:
     process = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True,
                              check=False)
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_the_reading_in_the_readme_is_what_the_shipped_bundle_says() -> None:
+    shown = json.loads(re.search(r"```json\n(.*?)\n```", README, re.DOTALL)[1])  # type: ignore[index]
+    samples = generate("field", 128, 0).x[shown["seq"]]  # what sim:// sends without options
+    ascan = AScan(samples, FS_HZ, seq=shown["seq"])
+    reading = make_reading(ascan, load_model_picker().pick(ascan), 0, 1482.0).to_dict()
+    assert list(shown) == list(reading)
+    assert shown["tof_us"] == pytest.approx(reading["tof_us"], abs=0.05)
+    assert shown["distance_mm"] == pytest.approx(reading["distance_mm"], abs=0.05)
+    assert shown["label"] == reading["label"]
 
 
 def test_no_module_is_too_long() -> None:

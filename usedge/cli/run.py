@@ -101,9 +101,10 @@ def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
     latency = summary["latency_us"]
     sys.stderr.write(
         f"usedge: {summary['received']} received, {summary['classified']} classified,"
-        f" {summary['abstained']} abstained, {summary['dropped']} dropped,"
+        f" {summary['abstained']} abstained, {summary['dropped']} dropped, {summary['unread']} unread,"
         f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
         f" peak RSS {summary['peak_rss_mb']} MB.\n")
-    if live:
-        sys.stderr.write(f"usedge: {summary['bundle'] or 'classical picker'}\n")
+    bundle = summary["bundle"]
+    if live and bundle:
+        sys.stderr.write(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")

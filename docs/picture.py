@@ -13,8 +13,8 @@ from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sources import SourceOptions, open_source
 
-PORT = "sim://?prf=20&seed=8"
-ASCANS = 49
+PORT = "sim://?prf=20&seed=2"
+ASCANS = 38
 WIDTH = 84
 
 

@@ -24,13 +24,13 @@ PRESETS = ("field", "paper")
 
 
 @pytest.mark.parametrize(("preset", "n", "samples", "digest"), [
-    ("field", 64, 800, "ff8286411870e1ce"), ("paper", 32, 2048, "294d890a4dc9ea5d")])
+    ("field", 64, 800, "1b254651a3c9af2c"), ("paper", 32, 2048, "294d890a4dc9ea5d")])
 def test_a_seed_gives_the_bytes_it_always_gave(preset: str, n: int, samples: int, digest: str) -> None:
     """A model is trained on these A-scans: other bytes need another SYNTH_VERSION."""
     x = generate(preset, n, (1, 2, 3), samples).x
     assert x.dtype == np.int16
     assert hashlib.sha256(x.tobytes()).hexdigest()[:16] == digest
-    assert SYNTH_VERSION == 1
+    assert SYNTH_VERSION == 2
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -108,7 +108,8 @@ def test_the_onset_is_where_the_echo_begins() -> None:
     cycle, length = scene.cycle[alone], (scene.pulses.duration * scene.cycle)[alone]
     late = first - scene.onset[alone]
     assert late.min() > -1
-    assert np.all(late < cycle + 0.05 * length)
+    # From 5 % of the envelope to the level takes a cycle at most, and longer where it rises slowly.
+    assert np.all(late < cycle + 0.08 * length)
 
 
 def test_field_gates_are_empty_as_often_as_set() -> None:

@@ -17,7 +17,7 @@ from usedge.synth.field import field_batch
 from usedge.synth.paper import paper_batch
 from usedge.synth.pulses import Array
 
-SYNTH_VERSION = 1
+SYNTH_VERSION = 2
 """Raised whenever the same seed would give other A-scans."""
 FS_HZ = 40e6
 """Nominal sampling rate of synthetic A-scans; only frequency relative to the gate matters to the model."""

@@ -37,7 +37,7 @@ class FieldSettings:
     coda_share: float = 0.6
     coda_db: tuple[float, float] = (-45.0, -16.0)
     precursor_share: float = 0.15
-    precursor_db: tuple[float, float] = (-45.0, -24.0)
+    precursor_db: tuple[float, float] = (-45.0, -26.0)
     snr_db: tuple[float, float] = (10.0, 60.0)
     in_band_snr_db: float = 16.0
     ring_share: float = 0.45
@@ -80,7 +80,7 @@ def _draw_scene(rng: Rng, n: int, samples: int, s: FieldSettings) -> Scene:
 
 
 def _draw_echoes(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echoes:
-    n, length = len(scene.cycle), scene.pulses.duration * scene.cycle
+    n, length = len(scene.cycle), scene.pulses.body * scene.cycle
     regular = rng.random(n) < s.regular_share
     spacing = np.maximum(log_uniform(rng, 0.02, 0.7, n) * samples, rng.uniform(0.4, 2.0, n) * length)
     decay = 1.0 / decibel(rng, *s.decay_db, n)
@@ -100,7 +100,7 @@ def _draw_echoes(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echo
 
 
 def _with_lobes(rng: Rng, echoes: Echoes, scene: Scene, s: FieldSettings) -> Echoes:
-    n, duration = len(scene.cycle), scene.pulses.duration * scene.cycle
+    n, body = len(scene.cycle), scene.pulses.body * scene.cycle
     has = (rng.random(n) < s.lobes_share)[:, np.newaxis] & (rng.random((n, 2)) < 0.6)
     height = np.where(has, np.exp(rng.uniform(np.log(0.2), np.log(4.0), (n, 2))), 0.0).astype(np.float32)
     delay, phase = rng.uniform(0.3, 1.6, (n, 2)), rng.uniform(0, 2 * np.pi, (n, 2))
@@ -108,7 +108,7 @@ def _with_lobes(rng: Rng, echoes: Echoes, scene: Scene, s: FieldSettings) -> Ech
     row = echoes.row
     parts = [Echoes(row, echoes.onset, echoes.amplitude * scale[row], echoes.phase)]
     for lobe in range(2):
-        parts.append(Echoes(row, (echoes.onset + (delay[:, lobe] * duration)[row]).astype(np.float32),
+        parts.append(Echoes(row, (echoes.onset + (delay[:, lobe] * body)[row]).astype(np.float32),
                             echoes.amplitude * (height[:, lobe] * scale)[row],
                             (echoes.phase + phase[row, lobe]).astype(np.float32)))
     return Echoes.join(parts)
@@ -117,7 +117,9 @@ def _with_lobes(rng: Rng, echoes: Echoes, scene: Scene, s: FieldSettings) -> Ech
 def _precursors(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echoes:
     row = np.flatnonzero(scene.has_echo & (rng.random(len(scene.cycle)) < s.precursor_share))
     k = len(row)
-    onset = scene.onset[row] - rng.uniform(0.02, 0.8, k) * samples
+    # Over before the echo begins: a weak packet that runs into it would be its slow beginning.
+    length = (scene.pulses.duration * scene.cycle)[row]
+    onset = scene.onset[row] - length - rng.uniform(0.01, 0.8, k) * samples
     return Echoes(row, onset.astype(np.float32), decibel(rng, *s.precursor_db, k),
                   rng.uniform(0, 2 * np.pi, k).astype(np.float32))
 

@@ -59,6 +59,11 @@ class Pulses:
         """Cycles from onset to the end."""
         return self.stop - self.onset
 
+    @property
+    def body(self) -> Array:
+        """Cycles that hold most of the energy: how close the parts of one echo, or two echoes, come."""
+        return np.array([2.2, 3.0, 2.2, 1.5], np.float32)[self.family] * self.cycles
+
     def envelope(self, u: Array, i: Index) -> Array:
         """Envelope in 0..1 of pulse ``i`` at ``u`` (both of one length)."""
         family, out = self.family[i], np.zeros_like(u)
@@ -111,7 +116,7 @@ def draw_pulses(rng: np.random.Generator, longest: Array, burst_share: float) ->
     cycles = np.minimum(cycles, longest).astype(np.float32)
     family = np.where(burst, rng.integers(GAMMA, TUKEY + 1, n), rng.integers(GAUSSIAN, TUKEY + 1, n))
     order, taper = rng.uniform(0.6, 5.0, n), rng.uniform(0.1, 1.0, n)
-    asymmetry = log_uniform(rng, 1.0, 5.0, n)
+    asymmetry = log_uniform(rng, 0.25, 5.0, n)
     rise = 1.2 * cycles / (1.0 + asymmetry)
     decay = rise * asymmetry
     pick = [family == code for code in (GAUSSIAN, GAMMA, TWO_SIDED, TUKEY)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from usedge.ascan import AScan
 from usedge.errors import InputError
@@ -37,7 +37,6 @@ class SourceOptions:
     patience_s: float = 5.0
     count: int = 0
     prf_hz: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -9,6 +9,28 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceDescription:
+    """Which device a dialect speaks for.
+
+    ``fs_hz`` samples a second; ``n_samples`` of an A-scan; ``t0_us`` µs from main bang to the first sample;
+    ``prf_hz`` the device's own PRF, 0 = as fast as the link takes; ``gain_db`` dB; ``name`` as it gives
+    itself; ``adc_bits`` ADC resolution; ``session_id`` random at every boot; ``peak`` the greatest magnitude
+    among the counts that will be sent, by which a dialect of fewer bits scales them (0: by ``adc_bits``).
+    A wire that has no field for one of these does not tell it.
+    """
+
+    fs_hz: int
+    n_samples: int
+    t0_us: float = 0.0
+    prf_hz: float = 0.0
+    gain_db: float = 0.0
+    name: str = "virtual"
+    adc_bits: int = 12
+    session_id: int = 0
+    peak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What the host wants, in no protocol's words.
 

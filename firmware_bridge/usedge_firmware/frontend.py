@@ -7,7 +7,7 @@ reader serves every protocol, and a captured byte stream is decoded by the code 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -117,11 +117,24 @@ class FrontEnd(Protocol):
     ``Started`` and ``Ended``; ``max_prf_hz`` the most A-scans a second this device takes, None = no limit.
     """
 
-    name: ClassVar[str]
-    blind_to: ClassVar[str]
-    evidence: ClassVar[int]
-    acknowledges: ClassVar[bool]
-    seen: int
+    # Properties, so that a class constant will do and a front end that has yet to choose can answer later.
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class docstring says what these are
+
+    @property
+    def blind_to(self) -> str: ...  # noqa: D102
+
+    @property
+    def evidence(self) -> int: ...  # noqa: D102
+
+    @property
+    def acknowledges(self) -> bool: ...  # noqa: D102
+
+    @property
+    def max_prf_hz(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def seen(self) -> int: ...  # noqa: D102
 
     @property
     def stats(self) -> LinkStats:

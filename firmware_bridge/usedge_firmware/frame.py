@@ -14,15 +14,44 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
+
+from usedge_firmware import payload as coding
+from usedge_firmware.payload import (
+    MAX_SAMPLES,
+    Int16Array,
+    PayloadFormat,
+    UsfpError,
+    check_ascan_array,
+)
+
+__all__ = [
+    "CRC16_SEED",
+    "HEADER",
+    "HEADER_BODY",
+    "HEADER_SIZE",
+    "MAX_FRAME",
+    "MAX_PAYLOAD",
+    "MAX_SAMPLES",
+    "SYNC",
+    "TRAILER_SIZE",
+    "U32",
+    "VERSION",
+    "Frame",
+    "FrameType",
+    "Int16Array",
+    "PayloadFormat",
+    "UsfpError",
+    "check_ascan_array",
+    "encode",
+    "encode_ascan",
+    "length_agrees",
+]
 
 SYNC: Final = b"\x55\x53\xa5\x5a"
 VERSION: Final = 1
 HEADER_SIZE: Final = 40
 TRAILER_SIZE: Final = 4
-MAX_SAMPLES: Final = 65535
-"""Most samples of one A-scan: ``n_samples`` is a u16."""
 MAX_PAYLOAD: Final = 2 * MAX_SAMPLES
 """Longest payload in bytes; a header that announces more is refused."""
 MAX_FRAME: Final = HEADER_SIZE + MAX_PAYLOAD + TRAILER_SIZE
@@ -32,12 +61,6 @@ HEADER = struct.Struct("<4sBBBBHHIQIIihH")
 _U16 = struct.Struct("<H")
 U32 = struct.Struct("<I")
 CRC16_SEED = 0xFFFF
-
-Int16Array = npt.NDArray[np.int16]
-
-
-class UsfpError(ValueError):
-    """A value that does not fit its field, or a frame that is not the message asked for."""
 
 
 class FrameType(IntEnum):
@@ -50,10 +73,7 @@ class FrameType(IntEnum):
     ACK = 5
 
 
-class PayloadFormat(IntEnum):
-    """How an A-scan's samples lie in the payload; other frame types always say ``INT16``."""
-
-    INT16 = 0
+_ASCAN: Final = int(FrameType.ASCAN)  # a plain number, because the decoder compares it for every header
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +97,28 @@ class Frame:
     payload: bytes = b""
 
     def samples(self) -> Int16Array:
-        """Return the RF counts, ``(n_samples,)`` int16, read-only and sharing the payload's memory.
+        """Return the RF counts, ``(n_samples,)`` int16, read-only; int16 shares the payload's memory.
 
-        Raises ``UsfpError`` when this is not an int16 A-scan.
+        Raises ``UsfpError`` when this is no A-scan, or its payload is none that its format can produce.
         """
-        if self.type != FrameType.ASCAN or self.payload_format != PayloadFormat.INT16:
-            raise UsfpError(f"frame type {self.type}, format {self.payload_format} holds no int16 A-scan")
-        # The explicit little-endian type keeps a big-endian host honest; elsewhere it is plain int16.
-        return np.frombuffer(self.payload, dtype="<i2")
+        if self.type != FrameType.ASCAN:
+            raise UsfpError(f"a frame of type {self.type!r} holds no A-scan")
+        return coding.decode_samples(self.payload, self.n_samples, self.payload_format)
 
 
 def encode(frame: Frame) -> bytes:
     """Return the bytes of ``frame``.
 
-    Raises ``UsfpError`` when a field does not fit its width, the payload exceeds ``MAX_PAYLOAD`` or an int16
-    A-scan's payload is not 2 × ``n_samples`` bytes.
+    Raises ``UsfpError`` when a field does not fit its width, the payload exceeds ``MAX_PAYLOAD`` or an
+    A-scan's payload cannot be ``n_samples`` long; its samples are not decoded to see.
     """
     payload = frame.payload
     if len(payload) > MAX_PAYLOAD:
         raise UsfpError(f"a payload of {len(payload)} bytes exceeds the maximum of {MAX_PAYLOAD}")
     if not length_agrees(frame.type, frame.payload_format, frame.n_samples, len(payload)):
-        wanted = 2 * frame.n_samples
-        raise UsfpError(f"{frame.n_samples} int16 samples need {wanted} bytes, not {len(payload)}")
+        raise UsfpError(
+            f"{len(payload)} bytes cannot be {frame.n_samples} samples in format {frame.payload_format!r}"
+        )
     try:
         body = HEADER_BODY.pack(
             SYNC, VERSION, frame.type, frame.payload_format, frame.channel, frame.flags, frame.n_samples,
@@ -112,34 +132,23 @@ def encode(frame: Frame) -> bytes:
 
 def encode_ascan(
     samples: npt.NDArray[Any], *, seq: int, fs_hz: int, t_us: int = 0, t0_ns: int = 0, gain_cdb: int = 0,
-    channel: int = 0, flags: int = 0,
+    channel: int = 0, flags: int = 0, payload_format: PayloadFormat = PayloadFormat.INT16,
 ) -> bytes:
     """Return the A-scan frame of ``samples``, ``(n,)`` int16 RF counts with n ≤ ``MAX_SAMPLES``.
 
     Units are those of ``Frame``. Raises ``UsfpError`` for another dtype or shape (a cast here would clip
-    without a word) and for a field that does not fit.
+    without a word), for a field that does not fit, for a sample that packed-12 cannot hold, and for an A-scan
+    that delta-Rice does not make shorter.
     """
-    check_ascan_array(samples)
-    payload = samples.astype("<i2", copy=False).tobytes()
     return encode(
         Frame(
-            type=FrameType.ASCAN, channel=channel, flags=flags, n_samples=len(samples), t_us=t_us, seq=seq,
-            fs_hz=fs_hz, t0_ns=t0_ns, gain_cdb=gain_cdb, payload=payload,
+            type=FrameType.ASCAN, payload_format=payload_format, channel=channel, flags=flags,
+            n_samples=len(samples), t_us=t_us, seq=seq, fs_hz=fs_hz, t0_ns=t0_ns, gain_cdb=gain_cdb,
+            payload=coding.encode_samples(samples, payload_format),
         )
     )
 
 
-def check_ascan_array(samples: npt.NDArray[Any]) -> None:
-    """Raise ``UsfpError`` unless ``samples`` is ``(n,)`` int16 with n ≤ ``MAX_SAMPLES``."""
-    if samples.ndim != 1 or samples.dtype != np.int16 or len(samples) > MAX_SAMPLES:
-        raise UsfpError(
-            f"an A-scan is (n,) int16 with n up to {MAX_SAMPLES}; got shape {samples.shape}, {samples.dtype}"
-        )
-
-
 def length_agrees(frame_type: int, payload_format: int, n_samples: int, n_bytes: int) -> bool:
-    """Whether the two statements of an A-scan's length agree.
-
-    Only an int16 A-scan states its length twice; for every other frame there is nothing to compare.
-    """
-    return frame_type != FrameType.ASCAN or payload_format != PayloadFormat.INT16 or n_bytes == 2 * n_samples
+    """Whether the two statements of an A-scan's length agree; no other frame states its length twice."""
+    return frame_type != _ASCAN or coding.length_agrees(payload_format, n_samples, n_bytes)

@@ -33,6 +33,12 @@ _GREATEST: Final = {
     "channel": 255, "flags": 2**16 - 1,
 }
 
+# Ringing that dies out, in whole numbers: it takes several blocks, and their parameters differ.
+_ECHO: Final = [(-1) ** (i // 3) * (1800 - 11 * i) * (i % 3 - 1) * (i < 164) for i in range(200)]
+
+# Steps of half the range need k = 15; the flat rest makes up for their length.
+_STEEP: Final = [*[0, -32768] * 32, *[0] * 64]
+
 CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "ascan": ("ascan", {**_ASCAN, "samples": [0, 1, -1, 256]}),
     "ascan_extremes": ("ascan", {**_ASCAN, "samples": [32767, -32768, 21333, 23205, -1]}),
@@ -42,6 +48,18 @@ CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "ascan", {**dict.fromkeys(_ASCAN, 0), "t0_ns": -(2**31), "gain_cdb": -(2**15), "samples": [1]},
     ),
     "ascan_empty": ("ascan", {**_ASCAN, "samples": []}),
+    "packed12": ("ascan", {**_ASCAN, "payload_format": 1, "samples": [0, 1, -1, 256]}),
+    "packed12_odd": ("ascan", {**_ASCAN, "payload_format": 1, "samples": [-2, 1365, -1366]}),
+    "packed12_extremes": ("ascan", {**_GREATEST, "payload_format": 1, "samples": [2047, -2048, -2048, 2047]}),
+    "packed12_empty": ("ascan", {**_ASCAN, "payload_format": 1, "samples": []}),
+    "rice": ("ascan", {**_ASCAN, "payload_format": 2, "samples": [0, 3, 5, 2, -1, -4]}),
+    "rice_many_blocks": ("ascan", {**_ASCAN, "payload_format": 2, "samples": _ECHO}),
+    "rice_extremes": (
+        "ascan",
+        {**_GREATEST, "payload_format": 2, "samples": [*[0] * 40, 32767, -32768, 0, -32768, *[0] * 99]},
+    ),
+    "rice_largest_parameter": ("ascan", {**_ASCAN, "payload_format": 2, "samples": _STEEP}),
+    "rice_empty": ("ascan", {**_ASCAN, "payload_format": 2, "samples": []}),
     "info": ("info", {**_INFO, "seq": 42, "t_us": 123_456}),
     "info_name_fills_field": ("info", {**_INFO, "name": "n" * usfp.NAME_SIZE, "seq": 0, "t_us": 0}),
     "info_nothing_known": (
@@ -50,6 +68,9 @@ CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "log": ("log", {"text": "supply 3.21 V, below 3.3 V", "seq": 9, "t_us": 2**40}),
     "log_empty": ("log", {"text": "", "seq": 0, "t_us": 0}),
     "command_start": ("command", {"opcode": 1, "prf_mhz": 100_000, "count": 500, "seq": 1}),
+    "command_start_rice": (
+        "command", {"opcode": 1, "prf_mhz": 0, "count": 0, "payload_format": 2, "seq": 4},
+    ),
     "command_start_defaults": ("command", {"opcode": 1, "prf_mhz": 0, "count": 0, "seq": 0}),
     "command_stop": ("command", {"opcode": 2, "prf_mhz": 0, "count": 0, "seq": 2}),
     "command_info": ("command", {"opcode": 3, "prf_mhz": 0, "count": 0, "seq": 3}),
@@ -63,13 +84,12 @@ CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 def encode_case(encoder: Any, kind: str, fields: dict[str, Any]) -> bytes:
     """Return the frame of one case as ``encoder`` makes it.
 
-    ``encoder`` is the module ``usfp`` or a ``native.NativeEncoder``; commands are the host's, so ``usfp``
-    makes them in either case.
+    ``encoder`` is the module ``usfp`` or a ``native.NativeEncoder``.
     """
     values = dict(fields)
     seq = values.pop("seq")
     if kind == "command":
-        return usfp.encode_command(usfp.Command(**values), seq=seq)
+        return bytes(encoder.encode_command(usfp.Command(**values), seq=seq))
     t_us = values.pop("t_us")
     if kind == "ascan":
         samples: npt.NDArray[np.int16] = np.array(values.pop("samples"), np.int16)

@@ -13,7 +13,7 @@ NAME_SIZE: Final = 24
 """Bytes of the device name in an INFO payload."""
 
 _INFO = struct.Struct("<IBBBBIHHIi24s")
-_COMMAND = struct.Struct("<B3xII")
+_COMMAND = struct.Struct("<BB2xII")
 _ACK = struct.Struct("<BB2xI")
 
 
@@ -90,17 +90,19 @@ class Command:
     """The payload of a COMMAND frame.
 
     ``opcode`` an ``Opcode``, or another number from a later revision; for START, ``prf_mhz`` is the PRF in
-    millihertz (0 = the device's own) and ``count`` the A-scans to send (0 = until STOP).
+    millihertz (0 = the device's own), ``count`` the A-scans to send (0 = until STOP) and ``payload_format``
+    how their samples shall lie in the payload (0 = int16).
     """
 
     opcode: int
     prf_mhz: int = 0
     count: int = 0
+    payload_format: int = PayloadFormat.INT16
 
     def pack(self) -> bytes:
         """Return the 12 payload bytes; raises ``UsfpError`` when a field does not fit."""
         try:
-            return _COMMAND.pack(self.opcode, self.prf_mhz, self.count)
+            return _COMMAND.pack(self.opcode, self.payload_format, self.prf_mhz, self.count)
         except struct.error as fault:
             raise UsfpError(f"a command field is out of range: {fault}") from fault
 
@@ -108,7 +110,8 @@ class Command:
     def unpack(cls, payload: bytes) -> Command:
         """Read a payload, ignoring bytes past the 12 known ones; raises ``UsfpError`` when too short."""
         _require(payload, _COMMAND, "COMMAND")
-        return cls(*_COMMAND.unpack_from(payload))
+        opcode, payload_format, prf_mhz, count = _COMMAND.unpack_from(payload)
+        return cls(opcode, prf_mhz, count, payload_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +170,18 @@ def encode_ack(ack: Ack, *, seq: int = 0, t_us: int = 0) -> bytes:
     return encode(Frame(FrameType.ACK, t_us=t_us, seq=seq, payload=ack.pack()))
 
 
-def command_start(prf_hz: float = 0.0, count: int = 0, *, seq: int = 0) -> bytes:
+def command_start(
+    prf_hz: float = 0.0, count: int = 0, *, seq: int = 0, payload_format: int = PayloadFormat.INT16
+) -> bytes:
     """Return the frame that starts the stream: ``prf_hz`` A-scans a second (0 = the device's own PRF).
 
-    ``count`` A-scans are sent, then the device stops by itself; 0 = until STOP. Raises ``UsfpError`` for a
-    PRF that is negative, above 4,294,967 Hz, or above 0 and below 1 mHz.
+    ``count`` A-scans are sent in ``payload_format``, then the device stops by itself; 0 = until STOP. Raises
+    ``UsfpError`` for a PRF that is negative, above 4,294,967 Hz, or above 0 and below 1 mHz.
     """
     prf_mhz = round(prf_hz * 1000.0) if 0.0 <= prf_hz <= 4_294_967.0 else -1
     if prf_mhz < 0 or (prf_mhz == 0 and prf_hz > 0.0):
         raise UsfpError(f"a PRF is 0 or 0.001 to 4294967 Hz, not {prf_hz}")
-    return encode_command(Command(Opcode.START, prf_mhz, count), seq=seq)
+    return encode_command(Command(Opcode.START, prf_mhz, count, payload_format), seq=seq)
 
 
 def command_stop(*, seq: int = 0) -> bytes:

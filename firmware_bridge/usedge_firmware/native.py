@@ -1,4 +1,4 @@
-"""The project's own C encoder on the host: compiled once by the system's compiler, called by ctypes.
+"""The project's own C library on the host: compiled once by the system's compiler, called by ctypes.
 
 The virtual transducer sends what firmware would send, and the golden frames bind both languages to the same
 bytes. Nothing on a receiving device needs this module, or a compiler.
@@ -7,159 +7,242 @@ bytes. Nothing on a receiving device needs this module, or a compiler.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from usedge_firmware.frame import HEADER_SIZE, TRAILER_SIZE, UsfpError, check_ascan_array
+from usedge_firmware.clibrary import (
+    CAck,
+    CAscan,
+    CCommand,
+    CDecoder,
+    CFrame,
+    CGather,
+    CInfo,
+    NativeUnavailableError,
+    load_library,
+)
+from usedge_firmware.decoder import DecoderStats
+from usedge_firmware.frame import (
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    TRAILER_SIZE,
+    Frame,
+    FrameType,
+    Int16Array,
+    PayloadFormat,
+    UsfpError,
+    check_ascan_array,
+)
 from usedge_firmware.messages import NAME_SIZE, Ack, Command, Info
 
-_FLAGS: Final = ("-std=c99", "-O2", "-shared", "-fPIC")
-_COMPILE_TIMEOUT_S: Final = 120
+__all__ = [
+    "COMMAND_MAX",
+    "NativeCommandParser",
+    "NativeDecoder",
+    "NativeEncoder",
+    "NativeUnavailableError",
+    "build_native_encoder",
+    "load_native_encoder",
+]
+
 COMMAND_MAX: Final = 32
-"""Longest command payload that the C parser takes, bytes: USFP_COMMAND_MAX."""
+"""Longest command payload that a device takes, bytes: USFP_COMMAND_MAX."""
+_CHUNK: Final = 4096  # bytes handed over at a time, so that what the C side leaves is cheap to copy
 _OVERHEAD: Final = HEADER_SIZE + TRAILER_SIZE
+_ERRORS: Final = {
+    -1: "null pointer", -2: "capacity", -3: "length", -4: "a sample outside 12 bits", -5: "format",
+    -6: "payload", -7: "byte order",
+}
+_STATS: Final = tuple(DecoderStats.__dataclass_fields__)
 _LOG = logging.getLogger(__name__)
 
 
-class NativeUnavailableError(RuntimeError):
-    """The C encoder cannot be had here; the message says why and what to do."""
+class NativeDecoder:
+    """The C decoder behind the Python ``Decoder``'s own signatures. One thread only."""
 
+    def __init__(self, library: ctypes.CDLL, *, max_payload: int = MAX_PAYLOAD) -> None:
+        self._library = library
+        self._state = CDecoder()
+        self._frame = CFrame()
+        # Kept here, because the C side holds no more than its address.
+        self._buffer = ctypes.create_string_buffer(_OVERHEAD + max_payload)
+        self._at, self._frame_at = ctypes.addressof(self._state), ctypes.addressof(self._frame)
+        _checked(library.usfp_decoder_init(self._at, self._buffer, len(self._buffer)))
 
-class _Ascan(ctypes.Structure):
-    _fields_ = (
-        ("t_us", ctypes.c_uint64),
-        ("seq", ctypes.c_uint32),
-        ("fs_hz", ctypes.c_uint32),
-        ("t0_ns", ctypes.c_int32),
-        ("gain_cdb", ctypes.c_int16),
-        ("flags", ctypes.c_uint16),
-        ("channel", ctypes.c_uint8),
-    )
+    @property
+    def stats(self) -> DecoderStats:
+        """What the decoder has met so far; the C counts wrap at 2³²."""
+        counts = self._state.stats
+        return DecoderStats(*(int(getattr(counts, name)) for name in _STATS))
 
+    @property
+    def pending(self) -> int:
+        """Bytes held back until more arrive."""
+        return int(self._library.usfp_decoder_pending(self._at))
 
-class _Info(ctypes.Structure):
-    _fields_ = (
-        ("session_id", ctypes.c_uint32),
-        ("fs_hz", ctypes.c_uint32),
-        ("prf_mhz", ctypes.c_uint32),
-        ("t0_ns", ctypes.c_int32),
-        ("n_samples", ctypes.c_uint16),
-        ("payload_formats", ctypes.c_uint16),
-        ("adc_bits", ctypes.c_uint8),
-        ("firmware", ctypes.c_uint8 * 3),
-        ("name", ctypes.c_uint8 * NAME_SIZE),
-    )
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
+        """Take the next bytes of the stream, in pieces of any length; return the frames they complete."""
+        return [_frame(raw) for raw in self.raw_frames(data)]
 
+    def raw_frames(self, data: bytes | bytearray | memoryview) -> Iterator[CFrame]:
+        """Yield the C frames that ``data`` completes; each holds until the next one is asked for."""
+        held = bytes(data)
+        for start in range(0, len(held), _CHUNK):
+            chunk = held[start : start + _CHUNK]
+            while chunk:
+                chunk = chunk[self._library.usfp_decoder_put(self._at, chunk, len(chunk)) :]
+                while _checked(self._library.usfp_decoder_next(self._at, self._frame_at)):
+                    yield self._frame
 
-class _Command(ctypes.Structure):
-    _fields_ = (
-        ("seq", ctypes.c_uint32),
-        ("prf_mhz", ctypes.c_uint32),
-        ("count", ctypes.c_uint32),
-        ("opcode", ctypes.c_uint8),
-    )
+    def finish(self) -> list[Frame]:
+        """End the stream, as ``Decoder.finish`` does; return sound frames found in what is cut off."""
+        frames = []
+        while _checked(self._library.usfp_decoder_finish(self._at, self._frame_at)):
+            frames.append(_frame(self._frame))
+        return frames
 
-
-class _Parser(ctypes.Structure):
-    _fields_ = (
-        ("skipped_bytes", ctypes.c_uint32),
-        ("filled", ctypes.c_uint32),
-        ("header_sound", ctypes.c_uint32),
-        ("bytes", ctypes.c_uint8 * (_OVERHEAD + COMMAND_MAX)),
-    )
+    def reset(self) -> None:
+        """Forget the bytes held back, as after a reconnect; they count as skipped, not as a resync."""
+        self._library.usfp_decoder_reset(self._at)
 
 
 class NativeCommandParser:
-    """The C command parser, fed in pieces of any length. One thread only."""
+    """What a device does with the bytes that a host sends: the C decoder in a command's buffer."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        self._state = _Parser()
-        library.usfp_parser_init(ctypes.byref(self._state))
+        self._decoder = NativeDecoder(library, max_payload=COMMAND_MAX)
 
     @property
     def skipped_bytes(self) -> int:
         """Bytes passed over in search of a sound frame."""
-        return int(self._state.skipped_bytes)
+        return self._decoder.stats.skipped_bytes
 
     def feed(self, data: bytes) -> list[tuple[int, Command]]:
         """Return ``(seq, command)`` for every command that ``data`` completes."""
         found = []
-        raw = _Command()
-        for byte in data:
-            if self._library.usfp_parser_push(ctypes.byref(self._state), byte, ctypes.byref(raw)) == 1:
-                found.append((int(raw.seq), Command(int(raw.opcode), int(raw.prf_mhz), int(raw.count))))
+        raw = CCommand()
+        for frame in self._decoder.raw_frames(data):
+            if self._library.usfp_read_command(ctypes.addressof(frame), ctypes.addressof(raw)) == 0:
+                command = Command(int(raw.opcode), int(raw.prf_mhz), int(raw.count), int(raw.payload_format))
+                found.append((int(raw.seq), command))
         return found
 
 
 class NativeEncoder:
-    """The C encoder behind the Python encoder's own signatures; ``UsfpError`` where Python raises it."""
+    """The C library behind the Python encoder's own signatures; ``UsfpError`` where Python raises it."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = _with_signatures(library)
+        self._library = library
 
     def encode_ascan(
         self, samples: npt.NDArray[Any], *, seq: int, fs_hz: int, t_us: int = 0, t0_ns: int = 0,
         gain_cdb: int = 0, channel: int = 0, flags: int = 0,
+        payload_format: PayloadFormat = PayloadFormat.INT16,
     ) -> bytes:
         """Return the A-scan frame of ``samples``, ``(n,)`` int16; units as in ``usfp.encode_ascan``."""
-        check_ascan_array(samples)
-        counts = np.ascontiguousarray(samples)
+        counts = _contiguous(samples)
         header = _filled(
-            _Ascan(), seq=seq, fs_hz=fs_hz, t_us=t_us, t0_ns=t0_ns, gain_cdb=gain_cdb, channel=channel,
+            CAscan(), seq=seq, fs_hz=fs_hz, t_us=t_us, t0_ns=t0_ns, gain_cdb=gain_cdb, channel=channel,
             flags=flags,
         )
         return self._call(
-            self._library.usfp_encode_ascan, counts.nbytes, ctypes.byref(header), counts.ctypes.data,
-            len(counts),
+            self._library.usfp_encode_ascan_as, _OVERHEAD + counts.nbytes, ctypes.byref(header),
+            payload_format, counts.ctypes.data, len(counts),
         )
+
+    def gather_ascan(
+        self, samples: npt.NDArray[Any], *, payload: bytes | None = None,
+        payload_format: PayloadFormat = PayloadFormat.INT16, **fields: int,
+    ) -> bytes:
+        """Return the three pieces of an A-scan frame, joined; ``fields`` as for ``encode_ascan``.
+
+        ``payload``: the coded samples, framed by ``usfp_gather_payload``; None frames the samples themselves.
+        """
+        counts, header, gathered = _contiguous(samples), _filled(CAscan(), **fields), CGather()
+        made, ascan = ctypes.byref(gathered), ctypes.byref(header)
+        if payload is None:
+            _checked(self._library.usfp_gather_ascan(made, ascan, counts.ctypes.data, len(counts)))
+        else:
+            _checked(
+                self._library.usfp_gather_payload(
+                    made, ascan, payload_format, payload, len(payload), len(counts)
+                )
+            )
+        return b"".join(ctypes.string_at(each.bytes, each.length) for each in gathered.piece if each.length)
 
     def encode_info(self, info: Info, *, seq: int = 0, t_us: int = 0) -> bytes:
         """Return an INFO frame, as ``usfp.encode_info`` does."""
         packed = info.pack()  # the name's limits are checked in one place
         raw = _filled(
-            _Info(), session_id=info.session_id, fs_hz=info.fs_hz, prf_mhz=info.prf_mhz, t0_ns=info.t0_ns,
+            CInfo(), session_id=info.session_id, fs_hz=info.fs_hz, prf_mhz=info.prf_mhz, t0_ns=info.t0_ns,
             n_samples=info.n_samples, payload_formats=info.payload_formats, adc_bits=info.adc_bits,
         )
         raw.firmware[:] = info.firmware
         raw.name[:] = info.name.encode("utf-8").ljust(NAME_SIZE, b"\0")
-        return self._call(self._library.usfp_encode_info, len(packed), t_us, seq, ctypes.byref(raw))
+        size = _OVERHEAD + len(packed)
+        return self._call(self._library.usfp_encode_info, size, t_us, seq, ctypes.byref(raw))
 
     def encode_log(self, text: str, *, seq: int = 0, t_us: int = 0) -> bytes:
         """Return a LOG frame, as ``usfp.encode_log`` does."""
         payload = text.encode("utf-8")
-        return self._call(self._library.usfp_encode_log, len(payload), t_us, seq, payload, len(payload))
+        size = _OVERHEAD + len(payload)
+        return self._call(self._library.usfp_encode_log, size, t_us, seq, payload, len(payload))
+
+    def encode_command(self, command: Command, *, seq: int = 0) -> bytes:
+        """Return a COMMAND frame, as ``usfp.encode_command`` does."""
+        raw = _filled(
+            CCommand(), seq=seq, opcode=command.opcode, payload_format=command.payload_format,
+            prf_mhz=command.prf_mhz, count=command.count,
+        )
+        size = _OVERHEAD + len(command.pack())
+        return self._call(self._library.usfp_encode_command, size, ctypes.byref(raw))
 
     def encode_ack(self, ack: Ack, *, seq: int = 0, t_us: int = 0) -> bytes:
         """Return an ACK frame, as ``usfp.encode_ack`` does."""
-        n_bytes = len(ack.pack())
-        return self._call(
-            self._library.usfp_encode_ack, n_bytes, t_us, seq, ack.opcode, ack.status, ack.detail
-        )
+        raw = _filled(CAck(), seq=seq, opcode=ack.opcode, status=ack.status, detail=ack.detail)
+        size = _OVERHEAD + len(ack.pack())
+        return self._call(self._library.usfp_encode_ack, size, t_us, ctypes.byref(raw))
+
+    def pack12(self, samples: npt.NDArray[Any]) -> bytes:
+        """Return the payload, as ``payload.pack12`` does."""
+        counts = _contiguous(samples)
+        return self._call(self._library.usfp_pack12, counts.nbytes, counts.ctypes.data, len(counts))
+
+    def rice_encode(self, samples: npt.NDArray[Any]) -> bytes:
+        """Return the payload, as ``payload.rice_encode`` does."""
+        counts = _contiguous(samples)
+        return self._call(self._library.usfp_rice_encode, counts.nbytes, counts.ctypes.data, len(counts))
+
+    def unpack12(self, payload: bytes, n_samples: int) -> Int16Array:
+        """Return the ``(n_samples,)`` int16 samples, as ``payload.unpack12`` does."""
+        return self._samples(self._library.usfp_unpack12, payload, n_samples)
+
+    def rice_decode(self, payload: bytes, n_samples: int) -> Int16Array:
+        """Return the ``(n_samples,)`` int16 samples, as ``payload.rice_decode`` does."""
+        return self._samples(self._library.usfp_rice_decode, payload, n_samples)
+
+    def decoder(self, *, max_payload: int = MAX_PAYLOAD) -> NativeDecoder:
+        """Return a fresh decoder; ``max_payload`` bytes as for ``usfp.Decoder``."""
+        return NativeDecoder(self._library, max_payload=max_payload)
 
     def command_parser(self) -> NativeCommandParser:
         """Return a fresh parser of the commands that a host sends."""
         return NativeCommandParser(self._library)
 
-    def _call(self, function: Any, payload_len: int, *arguments: Any) -> bytes:
-        size = _OVERHEAD + payload_len
-        out = ctypes.create_string_buffer(size)
-        length = function(out, size, *arguments)
-        if length < 0:
-            raise UsfpError(f"the C encoder refused a payload of {payload_len} bytes with code {length}")
+    def _call(self, function: Any, capacity: int, *arguments: Any) -> bytes:
+        out = ctypes.create_string_buffer(max(capacity, 1))
+        length = _checked(function(out, capacity, *arguments))
         return out.raw[:length]
+
+    def _samples(self, function: Any, payload: bytes, n_samples: int) -> Int16Array:
+        samples = np.empty(n_samples, np.int16)
+        _checked(function(samples.ctypes.data, n_samples, payload, len(payload), n_samples))
+        return samples
 
 
 def load_native_encoder() -> NativeEncoder | None:
@@ -176,73 +259,26 @@ def build_native_encoder() -> NativeEncoder:
 
     Raises ``NativeUnavailableError`` with the reason: no sources, no compiler, or a compiler that fails.
     """
-    root = _sources()
-    files = [root / "include" / "usfp.h", root / "src" / "usfp.c"]
-    digest = hashlib.sha256(repr((_FLAGS, sys.platform, platform.machine())).encode())
-    for each in files:
-        digest.update(each.read_bytes())
-    library = _cache_folder() / f"usfp-{digest.hexdigest()[:16]}.so"
-    try:
-        if not library.exists():
-            _compile(root, library)
-        return NativeEncoder(ctypes.CDLL(str(library)))
-    except OSError as fault:
-        raise NativeUnavailableError(
-            f"the C encoder cannot be built or loaded at {library}: {fault}. "
-            "Set XDG_CACHE_HOME to a folder that is writable and allows execution."
-        ) from fault
+    return NativeEncoder(load_library())
 
 
-def _sources() -> Path:
-    here = Path(__file__).resolve().parent
-    for root in (here / "_c", here.parent / "c"):
-        if (root / "src" / "usfp.c").is_file():
-            return root
-    raise NativeUnavailableError(f"the C sources are in neither {here / '_c'} nor {here.parent / 'c'}.")
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "usedge"
-
-
-def _compile(root: Path, library: Path) -> None:
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        raise NativeUnavailableError(
-            f"the C compiler '{compiler[0]}' is not installed. Install gcc or clang, or name one in CC."
-        )
-    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Built aside and renamed, because two processes may compile at the same time.
-    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        built = Path(scratch) / library.name
-        source = root / "src" / "usfp.c"
-        command = [*compiler, *_FLAGS, f"-I{root / 'include'}", str(source), "-o", str(built)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired as fault:
-            raise NativeUnavailableError(f"'{shlex.join(command)}' took over {fault.timeout} s.") from fault
-        if done.returncode != 0:
-            raise NativeUnavailableError(f"'{shlex.join(command)}' failed:\n{done.stderr.strip()}")
-        os.replace(built, library)
-
-
-def _with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:
-    out = (ctypes.c_char_p, ctypes.c_size_t)
-    clock_and_seq = (ctypes.c_uint64, ctypes.c_uint32)
-    library.usfp_encode_ascan.argtypes = (*out, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint16)
-    library.usfp_encode_info.argtypes = (*out, *clock_and_seq, ctypes.c_void_p)
-    library.usfp_encode_log.argtypes = (*out, *clock_and_seq, ctypes.c_char_p, ctypes.c_size_t)
-    library.usfp_encode_ack.argtypes = (
-        *out, *clock_and_seq, ctypes.c_uint8, ctypes.c_uint8, ctypes.c_uint32,
+def _frame(raw: CFrame) -> Frame:
+    payload = ctypes.string_at(raw.payload, raw.payload_len)
+    return Frame(
+        _FRAME_TYPES[raw.type], _PAYLOAD_FORMATS[raw.format], raw.channel, raw.flags, raw.n_samples, raw.t_us,
+        raw.seq, raw.fs_hz, raw.t0_ns, raw.gain_cdb, payload,
     )
-    library.usfp_parser_init.argtypes = (ctypes.c_void_p,)
-    library.usfp_parser_init.restype = None
-    library.usfp_parser_push.argtypes = (ctypes.c_void_p, ctypes.c_uint8, ctypes.c_void_p)
-    for name in ("encode_ascan", "encode_info", "encode_log", "encode_ack", "parser_push"):
-        getattr(library, f"usfp_{name}").restype = ctypes.c_int32
-    return library
+
+
+def _contiguous(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    check_ascan_array(samples)
+    return np.ascontiguousarray(samples)
+
+
+def _checked(code: int) -> int:
+    if code < 0:
+        raise UsfpError(f"the C library refused it: {_ERRORS.get(code, 'error')} ({code})")
+    return code
 
 
 def _filled(structure: Any, **fields: int) -> Any:
@@ -252,3 +288,7 @@ def _filled(structure: Any, **fields: int) -> Any:
         if getattr(structure, name) != value:
             raise UsfpError(f"a header field is out of range: {name} = {value}")
     return structure
+
+
+_FRAME_TYPES: Final = {int(each): each for each in FrameType}
+_PAYLOAD_FORMATS: Final = {int(each): each for each in PayloadFormat}

@@ -177,7 +177,8 @@ def reheaded(raw: bytes, **changes: int) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [{"version": 2}, {"version": 0}, {"n_samples": N_SAMPLES + 1}, {"payload_len": 2 * N_SAMPLES - 2},
-     {"payload_len": usfp.MAX_PAYLOAD + 1}, {"payload_len": 2**32 - 1}],
+     {"payload_len": usfp.MAX_PAYLOAD + 1}, {"payload_len": 2**32 - 1}, {"payload_format": 1},
+     {"payload_format": 2, "n_samples": N_SAMPLES - 1}],
 )
 def test_a_header_that_cannot_be_is_refused_at_once(change: dict[str, int]) -> None:
     decoder = Decoder()
@@ -186,7 +187,7 @@ def test_a_header_that_cannot_be_is_refused_at_once(change: dict[str, int]) -> N
     assert decoder.stats.header_errors == 1
 
 
-@pytest.mark.parametrize("change", [{"type": 6}, {"type": 0}, {"payload_format": 1}, {"payload_format": 255}])
+@pytest.mark.parametrize("change", [{"type": 6}, {"type": 0}, {"payload_format": 3}, {"payload_format": 255}])
 def test_a_frame_of_a_later_revision_is_passed_over_in_step(change: dict[str, int]) -> None:
     decoder = Decoder()
     frames = decoder.feed(SENT[0] + reheaded(SENT[1], **change) + SENT[2])

@@ -38,6 +38,7 @@ def test_python_decodes_it_to_the_fields(case: dict[str, Any]) -> None:
     assert frame.t_us == fields.get("t_us", 0)
     if kind == "ascan":
         assert frame.samples().tolist() == fields["samples"]
+        assert frame.payload_format == fields.get("payload_format", 0)
         header = (frame.fs_hz, frame.t0_ns, frame.gain_cdb, frame.channel, frame.flags)
         assert header == tuple(fields[name] for name in ("fs_hz", "t0_ns", "gain_cdb", "channel", "flags"))
     elif kind == "log":
@@ -50,11 +51,19 @@ def test_python_decodes_it_to_the_fields(case: dict[str, Any]) -> None:
             assert (list(value) if name == "firmware" else value) == fields[name]
 
 
-@pytest.mark.parametrize(
-    "case", [each for each in CASES if each["kind"] != "command"], ids=lambda case: case["name"]
-)
+@each_case
 def test_c_encodes_it(case: dict[str, Any], native: NativeEncoder) -> None:
     assert golden.encode_case(native, case["kind"], case["fields"]).hex() == case["hex"]
+
+
+@each_case
+def test_c_decodes_it_as_python_does(case: dict[str, Any], native: NativeEncoder) -> None:
+    raw = bytes.fromhex(case["hex"])
+    assert native.decoder().feed(raw) == usfp.Decoder().feed(raw)
+
+
+def test_every_payload_format_has_a_golden_frame() -> None:
+    assert {case["fields"].get("payload_format", 0) for case in CASES} == set(usfp.PayloadFormat)
 
 
 @pytest.mark.parametrize(
@@ -62,5 +71,5 @@ def test_c_encodes_it(case: dict[str, Any], native: NativeEncoder) -> None:
 )
 def test_c_parses_the_command(case: dict[str, Any], native: NativeEncoder) -> None:
     fields = case["fields"]
-    command = usfp.Command(fields["opcode"], fields["prf_mhz"], fields["count"])
+    command = usfp.Command(**{name: value for name, value in fields.items() if name != "seq"})
     assert native.command_parser().feed(bytes.fromhex(case["hex"])) == [(fields["seq"], command)]

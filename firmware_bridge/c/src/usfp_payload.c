@@ -247,7 +247,7 @@ static int find_planes(const uint8_t *payload, size_t payload_len, size_t n_samp
 {
     const size_t k_length = k_plane_length(n_samples);
     uint32_t r_bits = 0;
-    if (payload_len < k_length || payload_len > USFP_MAX_PAYLOAD) {
+    if (payload_len < k_length || payload_len > 2u * n_samples) {
         return 0;
     }
     for (size_t start = 0; start < n_samples; start += USFP_RICE_BLOCK) {

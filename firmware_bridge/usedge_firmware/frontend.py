@@ -1,4 +1,4 @@
-"""What a host needs of a front end, whichever protocol it speaks: bytes in, events out, and what to say to it.
+"""What a host needs of a front end, whatever its protocol: bytes in, events out, and what to say to it.
 
 A front end here does no input or output: a source feeds it what it read and writes what it is handed. So one
 reader serves every protocol, and a captured byte stream is decoded by the code that reads the live port.

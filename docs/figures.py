@@ -1,4 +1,4 @@
-"""Writes the measured parts of the README – the benchmark table and the accuracy table – from stored reports.
+"""Writes the measured tables of the README and of docs/ from stored reports.
 
 ``python docs/figures.py`` rewrites them, ``--check`` exits 1 where the README differs.
 """
@@ -44,6 +44,7 @@ def with_figures(text: str) -> str:
     """``text`` with everything between the figure marks replaced by what the stored reports say."""
     for mark, table in (
         ("latency", as_table(json.loads((RESULTS / "latency.json").read_text()))),
+        ("link", as_table(json.loads((RESULTS / "link.json").read_text()))),
         ("accuracy", accuracy_table(json.loads((RESULTS / "evaluate.json").read_text()))),
     ):
         begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
@@ -54,9 +55,9 @@ def with_figures(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite, or check, README.md and docs/accuracy.md."""
+    """Rewrite, or check, the pages that show measured figures."""
     differing = []
-    for page in (README, ROOT / "docs" / "accuracy.md"):
+    for page in (README, ROOT / "docs" / "accuracy.md", ROOT / "docs" / "benchmarking.md"):
         text = page.read_text()
         fresh = with_figures(text)
         if fresh != text:

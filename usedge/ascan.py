@@ -17,7 +17,8 @@ class AScan:
     """One RF trace as the front end delivered it.
 
     ``samples (n,) int16`` are raw counts, ``t0_us`` is the time from main bang to sample 0, ``t_ns`` the
-    host's monotonic clock when the last byte of it had arrived.
+    host's monotonic clock when the last byte of it had arrived, ``rf`` False for an envelope, which some
+    front ends send instead of RF.
     """
 
     samples: NDArray[np.int16]
@@ -27,6 +28,7 @@ class AScan:
     t_ns: int = 0
     gain_db: float = 0.0
     channel: int = 0
+    rf: bool = True
 
     @property
     def sample_us(self) -> float:

@@ -6,6 +6,22 @@ from typing import Any
 
 
 def as_table(report: dict[str, Any]) -> str:
+    """A report as Markdown."""
+    return _link_table(report) if report["suite"] == "link" else _latency_table(report)
+
+
+def _link_table(report: dict[str, Any]) -> str:
+    settings = report["settings"]
+    title = f"decoder, {settings['samples']} samples an A-scan"
+    lines = [f"| {title} | A-scans/s | slowest – fastest pass | bytes |", "|---|---|---|---|"]
+    lines += [f"| {row['name']} | {row['median_per_s']:,} | {row['min_per_s']:,} – {row['max_per_s']:,} |"
+              f" {row['bytes_per_ascan']:,.0f} |" for row in report["decoders"]]
+    lines += ["", "| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in _host(report)]
+    return "\n".join(lines)
+
+
+def _latency_table(report: dict[str, Any]) -> str:
     """Stages, peers and the single figures of a latency report as Markdown."""
     columns = ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us")
     prf_hz = report["settings"]["prf_hz"]
@@ -24,7 +40,7 @@ def as_table(report: dict[str, Any]) -> str:
 
 
 def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
-    host, throughput = report["host"], report["throughput"]
+    throughput = report["throughput"]
     figures = [(f"p50 against {name}", f"{ratio:.2f} ×") for name, ratio in report["ratio_p50"].items()]
     return [
         *figures,
@@ -34,6 +50,13 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
          f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
         ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
         ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
+        *_host(report),
+    ]
+
+
+def _host(report: dict[str, Any]) -> list[tuple[str, str]]:
+    host = report["host"]
+    return [
         ("host", f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, numpy {host['numpy']}"),
         ("stable", "yes" if report["stable"] else "no: " + "; ".join(report["unstable_because"])),
     ]

@@ -6,6 +6,7 @@ import difflib
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from usedge.errors import InputError
 
@@ -31,20 +32,34 @@ class LatencySuite:
     cold_starts: int
     seed: int
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-                raise InputError(f"suite: {field.name} = {value!r} is not a positive number.")
+
+@dataclass(frozen=True, slots=True)
+class LinkSuite:
+    """Numbers of the link suite; ``benchmarks/suites/link.toml`` gives the reason for each."""
+
+    samples: int
+    ascans: int
+    rounds: int
+    seed: int
+    floor_4096: float
+    floor_64: float
+    floor_rice: float
 
 
-def load_suite(path: Path) -> LatencySuite:
+KINDS: dict[str, type[LatencySuite] | type[LinkSuite]] = {"latency": LatencySuite, "link": LinkSuite}
+MAY_BE_ZERO = ("seed", "floor_4096", "floor_64", "floor_rice")
+
+
+def load_suite(path: Path) -> LatencySuite | LinkSuite:
     """Read a suite; raises InputError for an unknown key (naming the nearest), a missing one, or no TOML."""
     try:
         values = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"suite {path} cannot be read: {error}.") from None
-    known = [field.name for field in fields(LatencySuite)]
+    kind = values.pop("kind", "latency")
+    if kind not in KINDS:
+        raise InputError(f"suite {path} is of the unknown kind {kind!r}.", f"Known: {', '.join(KINDS)}.")
+    known = [field.name for field in fields(KINDS[kind])]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
@@ -53,4 +68,12 @@ def load_suite(path: Path) -> LatencySuite:
     missing = [name for name in known if name not in values]
     if missing:
         raise InputError(f"suite {path} lacks {', '.join(missing)}.")
-    return LatencySuite(**values)
+    for key, value in values.items():
+        _check(key, value)
+    return KINDS[kind](**values)
+
+
+def _check(key: str, value: Any) -> None:
+    least = 0 if key in MAY_BE_ZERO else 1
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+        raise InputError(f"suite: {key} = {value!r} is not a positive number.")

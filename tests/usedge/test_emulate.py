@@ -44,7 +44,7 @@ def test_damage_in_a_captured_stream_is_counted(capture: Path) -> None:
 
 def test_a_file_without_a_frame_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.usfp").write_bytes(bytes(500))
-    with pytest.raises(InputError, match="no USFP A-scan"):
+    with pytest.raises(InputError, match="no A-scan of a known protocol"):
         read_ascans(tmp_path / "x.usfp")
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from usedge.errors import InputError, LinkError
 from usedge.sources import SourceOptions, open_source
-from usedge.sources.serial_port import SerialSource, _why_not
+from usedge.sources.link import why_not
+from usedge.sources.serial_port import SerialSource
 from usedge_firmware import usfp
 from usedge_firmware.transducer import VirtualTransducer
 
@@ -183,7 +184,7 @@ def test_a_refused_command_is_told() -> None:
     ],
 )
 def test_why_a_port_does_not_open(code: int, words: str) -> None:
-    what, next_step = _why_not("/dev/ttyX", OSError(code, os.strerror(code)))
+    what, next_step = why_not("/dev/ttyX", OSError(code, os.strerror(code)))
     assert words in what
     assert "/dev/ttyX" in what
     assert next_step

@@ -24,9 +24,12 @@ app = new_app()
 
 @app.command(epilog="Example: usedge run --port sim:// --seconds 10")
 def run(  # noqa: PLR0913, PLR0917 - its options
-    port: Annotated[str, typer.Option(help="/dev/…, socket://host:port, sim://[?options], replay:FILE.")],
+    port: Annotated[str, typer.Option(help="/dev/…, socket://host:port, sim://, replay:FILE or raw:FILE.")],
     baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
-    protocol: Annotated[str, typer.Option(help="auto or usfp.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="auto, usfp, wulpus, p0rk or pic0rick.")] = "auto",
+    payload: Annotated[str, typer.Option(help="USFP payload to ask for: int16, packed12, rice.")] = "int16",
+    fs_mhz: Annotated[float | None, typer.Option(help="Sampling rate, where the wire does not say.")] = None,
+    t0_us: Annotated[float | None, typer.Option(help="Main bang to first sample, likewise.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
     gate: Annotated[str | None, typer.Option(help="START:WIDTH, µs after main bang; default: all.")] = None,
     speed_of_sound: Annotated[float | None, typer.Option(help="m/s; adds distance_mm (pulse-echo).")] = None,
@@ -48,7 +51,10 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     if speed_of_sound is not None and not speed_of_sound > 0:
         raise InputError(f"speed of sound {speed_of_sound:g} m/s is not positive.", "Water at 20 °C: 1482.")
     options = RunOptions(Gate.parse(gate) if gate else None, speed_of_sound, count, seconds)
-    source = open_source(port, SourceOptions(baud, protocol, patience, count, prf))
+    if fs_mhz is not None and not fs_mhz > 0:
+        raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
+    source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
+                                             fs_mhz * 1e6 if fs_mhz else None, t0_us))
     stop = threading.Event()
     picker, facts = _picker(runtime, bundle, method, f0_mhz)
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -104,7 +110,8 @@ def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
         f" {summary['abstained']} abstained, {summary['dropped']} dropped, {summary['unread']} unread,"
         f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
-        f" peak RSS {summary['peak_rss_mb']} MB.\n")
+        f" peak RSS {summary['peak_rss_mb']} MB"
+        f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")
     bundle = summary["bundle"]
     if live and bundle:
         sys.stderr.write(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")

@@ -16,9 +16,11 @@ from usedge.runtime.feed import QUEUE_ASCANS, Feed
 from usedge.sinks import Sink
 from usedge.sources import Source
 from usedge.spec import Gate
-from usedge.tof import Picker
+from usedge.tof import Pick, Picker
 
 WAIT_S = 0.1
+NO_RF = Pick(None, 0.0, 0.0, abstain="out_of_distribution")
+"""The answer to an envelope: the pickers time RF, whose phase an envelope has lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Run:
 
     def _read(self, ascan: AScan) -> None:
         gated = cut_gate(ascan, self.options.gate)
-        pick = self.picker.pick(gated)
+        pick = self.picker.pick(gated) if ascan.rf else NO_RF
         picked_ns = time.monotonic_ns()
         reading = make_reading(ascan, pick, picked_ns, self.options.speed_of_sound)
         for sink in self.sinks:
@@ -84,8 +86,9 @@ class Run:
     def _count(self, ascan: AScan, reading: Reading, picked_ns: int) -> None:
         done_ns = time.monotonic_ns()
         self.first_reading_ns = self.first_reading_ns or done_ns
-        for stage, ns in getattr(self.picker, "laps_ns", {}).items():
-            self.meter.add(stage, ns)
+        if ascan.rf:
+            for stage, ns in getattr(self.picker, "laps_ns", {}).items():
+                self.meter.add(stage, ns)
         self.meter.add("decode", getattr(self.source, "decode_ns", 0))
         self.meter.add("emit", done_ns - picked_ns)
         self.meter.add("wire_to_reading", done_ns - ascan.t_ns)
@@ -103,7 +106,8 @@ class Run:
             "received": counts.received, "classified": self.classified, "abstained": self.abstained,
             "dropped": self.dropped, "unread": self.unread, "sent": counts.sent,
             "crc_errors": counts.crc_errors, "resyncs": counts.resyncs, "seq_gaps": counts.seq_gaps,
-            "reconnects": counts.reconnects, "latency_us": self.meter.stages["wire_to_reading"].summary(),
+            "reconnects": counts.reconnects, "duplicated": counts.duplicated,
+            "protocol": self.source.protocol, "latency_us": self.meter.stages["wire_to_reading"].summary(),
             "deadline_misses": self.deadline_misses,
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
             "bundle": self.bundle, "version": __version__,

@@ -15,7 +15,8 @@ from usedge.errors import InputError
 @dataclass(slots=True)
 class SourceCounts:
     """What became of the A-scans on the wire. ``seq_gaps`` are A-scans whose number never arrived,
-    ``sent`` the device's own count since START (None: it did not say).
+    ``duplicated`` second copies, which are passed over, ``sent`` the device's own count since START (None: it
+    did not say).
     """
 
     received: int = 0
@@ -23,13 +24,15 @@ class SourceCounts:
     resyncs: int = 0
     seq_gaps: int = 0
     reconnects: int = 0
+    duplicated: int = 0
     sent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """How to open a source: ``baud``, the protocol, seconds to wait for a valid frame, A-scans to ask for
-    (0: no end), the PRF to ask for in Hz (0: the device's own).
+    (0: no end), the PRF to ask for in Hz (0: the device's own), USFP's payload format to ask for. ``fs_hz``
+    and ``t0_us`` (main bang to first sample) are for front ends whose wire does not say them.
     """
 
     baud: int = 921_600
@@ -37,6 +40,9 @@ class SourceOptions:
     patience_s: float = 5.0
     count: int = 0
     prf_hz: float = 0.0
+    payload: str = "int16"
+    fs_hz: float | None = None
+    t0_us: float | None = None
 
 
 class Source(Protocol):
@@ -47,7 +53,16 @@ class Source(Protocol):
 
     counts: SourceCounts
     lossless: bool
-    prf_hz: float | None
+
+    @property
+    def prf_hz(self) -> float | None:
+        """A-scans a second, None when not known."""
+        ...
+
+    @property
+    def protocol(self) -> str | None:
+        """What is spoken on the wire; None for a file that is no capture of one."""
+        ...
 
     def __enter__(self) -> Source: ...
 
@@ -64,13 +79,15 @@ class Source(Protocol):
 SOURCES = {
     "sim": ("usedge.sources.sim", "SimSource"),
     "replay": ("usedge.sources.replay", "ReplaySource"),
+    "raw": ("usedge.sources.raw", "RawSource"),
     "socket": ("usedge.sources.serial_port", "SerialSource"),
     "device": ("usedge.sources.serial_port", "SerialSource"),
 }
 
 
 def open_source(port: str, options: SourceOptions) -> Source:
-    """The source that ``port`` names: a device path, ``socket://…``, ``sim://[?options]``, ``replay:FILE``.
+    """The source that ``port`` names: a device path, ``socket://…``, ``sim://[?options]``, ``replay:FILE``,
+    ``raw:FILE``.
 
     Nothing is opened before the source's context is entered. Raises InputError for an unknown scheme.
     """
@@ -80,8 +97,6 @@ def open_source(port: str, options: SourceOptions) -> Source:
         known = ", ".join(f"{each}:" for each in SOURCES if each != "device")
         raise InputError(f"port {port!r} has an unknown scheme {scheme!r}.",
                          f"Known: a device path, {known}.")
-    if options.protocol not in ("auto", "usfp"):
-        raise InputError(f"protocol {options.protocol!r} is unknown.", "Known: auto, usfp.")
     module, cls = SOURCES[name]
     source: Source = getattr(importlib.import_module(module), cls)(port, options)
     return source

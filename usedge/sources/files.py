@@ -1,4 +1,4 @@
-"""Recorded A-scans as ``AScan`` objects, from npz, HDF5 or a captured USFP byte stream."""
+"""Recorded A-scans as ``AScan`` objects, from npz, HDF5 or a captured byte stream of any known front end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from usedge.ascan import AScan
 from usedge.errors import InputError
 from usedge.labelled import as_counts, load_rows
-from usedge_firmware import usfp
+from usedge.sources import SourceCounts, SourceOptions
+from usedge.sources.intake import Intake, front_end
 
-USFP_SUFFIXES = (".usfp", ".bin")
+CAPTURE_SUFFIXES = (".usfp", ".bin")
 
 
 def read_ascans(path: Path, x_name: str | None = None) -> tuple[list[AScan], int, int]:
@@ -17,24 +18,24 @@ def read_ascans(path: Path, x_name: str | None = None) -> tuple[list[AScan], int
 
     Raises InputError for a file that is missing, unreadable or holds no A-scan.
     """
-    if path.suffix in USFP_SUFFIXES:
-        return _read_usfp(path)
+    if path.suffix in CAPTURE_SUFFIXES:
+        return _read_capture(path)
     rows = load_rows(path, x_name=x_name)
     t0_us = rows.t0_s * 1e6
     return [AScan(row, rows.fs_hz, t0_us, seq) for seq, row in enumerate(as_counts(rows.x))], 0, 0
 
 
-def _read_usfp(path: Path) -> tuple[list[AScan], int, int]:
+def _read_capture(path: Path) -> tuple[list[AScan], int, int]:
+    counts = SourceCounts()
+    front = front_end(SourceOptions())
+    intake = Intake(str(path), front, counts)
     try:
-        stream = path.read_bytes()
+        events = front.feed(path.read_bytes()) + front.finish()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
-    decoder = usfp.Decoder()
-    frames = decoder.feed(stream) + decoder.finish()
-    ascans = [AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, 0,
-                    frame.gain_cdb * 0.01, frame.channel)
-              for frame in frames if frame.type == usfp.FrameType.ASCAN]
+    ascans = list(intake.ascans(events, 0))
+    intake.tally()
     if not ascans:
-        raise InputError(f"{path} holds no USFP A-scan ({len(stream)} bytes).",
-                         "Is it a captured USFP stream?")
-    return ascans, decoder.stats.crc_errors + decoder.stats.header_errors, decoder.stats.resyncs
+        raise InputError(f"{path} holds no A-scan of a known protocol ({path.stat().st_size} bytes).",
+                         "Is it a captured stream?")
+    return ascans, counts.crc_errors, counts.resyncs

@@ -14,10 +14,11 @@ from usedge.sources.files import read_ascans
 
 
 class ReplaySource:
-    """``replay:FILE``: rows of an npz or HDF5 file, or the A-scans of a captured USFP stream (``.usfp``)."""
+    """``replay:FILE``: rows of an npz or HDF5 file, or the A-scans of a capture (``.usfp``, ``.bin``)."""
 
     lossless = True
     prf_hz = None
+    protocol = None
 
     def __init__(self, port: str, options: SourceOptions) -> None:
         self.path = Path(port.partition(":")[2])

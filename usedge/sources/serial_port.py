@@ -1,34 +1,30 @@
-"""A-scans over a serial port: handshake, start, incremental decoding, an orderly stop."""
+"""A-scans over a serial port: find out who is there, start, decode as bytes come, stop in good order."""
 
 from __future__ import annotations
 
-import errno
-import os
-import select
 import time
 from collections.abc import Iterator
 from types import TracebackType
 
-import serial
-
 from usedge.ascan import AScan
 from usedge.errors import LinkError
 from usedge.sources import SourceCounts, SourceOptions
-from usedge_firmware import usfp
+from usedge.sources.intake import Intake, front_end
+from usedge.sources.link import Link
+from usedge_firmware.frontend import Event, Started
 
-READ_BYTES = 65_536
 POLL_S = 0.1
 ASK_EVERY_S = 0.5
 STOP_PATIENCE_S = 1.0
-START_SEQ, STOP_SEQ = 0x55530001, 0x55530002
-"""Numbers of our commands; a device repeats them in its answers."""
+QUIET_S = 0.2
+"""A device that does not acknowledge is taken to have stopped after this long without a byte."""
 
 
 class SerialSource:
-    """A device that speaks USFP on a serial port, a pty or ``socket://host:port``.
+    """A front end on a serial port, a pty or ``socket://host:port``.
 
-    Entering the context opens the port, asks for INFO and starts the stream; leaving it stops the stream and
-    collects what is still on the wire. No read is without a deadline.
+    Entering the context opens the port, finds the protocol and starts the stream; leaving it stops the stream
+    and collects what is still on the wire. No read is without a deadline.
     """
 
     lossless = False
@@ -37,202 +33,133 @@ class SerialSource:
         self.port = port
         self.options = options
         self.counts = SourceCounts()
-        self.prf_hz: float | None = None
-        self.info: usfp.Info | None = None
         self.decode_ns = 0
         """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
-        self._decoder = usfp.Decoder()
-        self._expected: int | None = None
+        self._front = front_end(options)
+        self._intake = Intake(port, self._front, self.counts, options.count)
         self._stopping = False
-        self._ended = False
-        self._bytes = 0
-        self._read_ns = 0
-        self._early: list[usfp.Frame] = []
+        self._early: list[Event] = []
+
+    @property
+    def protocol(self) -> str:
+        """The protocol in use, "auto" while it is not found."""
+        return self._front.name
+
+    @property
+    def prf_hz(self) -> float | None:
+        """A-scans a second that were asked for, or the device's own; None when neither is known."""
+        return self.options.prf_hz or self._intake.prf_hz
 
     def __enter__(self) -> SerialSource:
-        self._serial = _open(self.port, self.options.baud)
+        self._link = Link(self.port, self.options.baud)
+        self._intake.port = self.port
         try:
-            self._fd = self._serial.fileno()
-            self._drain()
-            self._handshake()
+            self._link.drain()
+            self._find()
             self._start()
         except BaseException:
-            self._serial.close()
+            self._link.close()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         try:
-            if not self._ended and kind is not LinkError:
+            if not self._intake.ended and kind is not LinkError:
                 self._stop_stream()
         finally:
-            self._tally()
-            self._serial.close()
+            self._intake.note(self._front.finish())
+            self._intake.tally()
+            self._link.close()
 
     def __iter__(self) -> Iterator[AScan]:
-        deadline = time.monotonic() + self.options.patience_s
-        yield from self._ascans(self._early)
-        while not self._stopping and not self._ended:
-            frames = self._read_frames(POLL_S)
-            if frames:
-                deadline = time.monotonic() + self._patience_s()
-                yield from self._ascans(frames)
-            elif time.monotonic() > deadline:
+        yield from self._take(self._early)
+        silent_at, over_at = time.monotonic() + self.options.patience_s, float("inf")
+        while not self._stopping and not self._intake.ended and time.monotonic() < over_at:
+            self._link.write(self._front.wants(time.monotonic()))
+            events = self._read(POLL_S)
+            if events:
+                silent_at = time.monotonic() + self._patience_s()
+                yield from self._take(events)
+            elif time.monotonic() > silent_at:
                 raise LinkError(f"{self.port} fell silent for {self._patience_s():g} s after"
                                 f" {self.counts.received} A-scans.", "Check the cable and the board's power.")
+            if self._intake.complete:
+                over_at = min(over_at, time.monotonic() + self._grace_s())
 
     def stop(self) -> None:
         """End the iteration at the next read."""
         self._stopping = True
 
+    def _grace_s(self) -> float:
+        """How long to wait, when all has come that was asked for, for the device to say so too."""
+        return POLL_S if self._front.acknowledges else 0.0
+
     def _patience_s(self) -> float:
         return max(self.options.patience_s, 3.0 / self.prf_hz if self.prf_hz else 0.0)
 
-    def _drain(self) -> None:
-        while select.select([self._fd], [], [], 0)[0] and self._read():
-            pass
-        self._decoder.reset()
-        self._bytes = 0
-
-    def _handshake(self) -> None:
+    def _find(self) -> None:
         """Ask who is there, again and again: a board may still be booting."""
         deadline = time.monotonic() + self.options.patience_s
-        while time.monotonic() < deadline:
-            self._write(usfp.command_info())
-            for frame in self._frames_until(min(time.monotonic() + ASK_EVERY_S, deadline)):
-                if frame.type == usfp.FrameType.INFO:
-                    self.info = usfp.parse_info(frame)
-                    return
-        raise LinkError(*self._silence())
+        while self._front.seen < self._front.evidence:
+            if time.monotonic() >= deadline:
+                raise LinkError(*self._silence())
+            self._link.write(self._front.probe())
+            self._listen(min(time.monotonic() + ASK_EVERY_S, deadline))
 
-    def _frames_until(self, deadline: float) -> Iterator[usfp.Frame]:
-        while time.monotonic() < deadline:
-            yield from self._read_frames(POLL_S)
+    def _listen(self, until: float) -> None:
+        """Listen until the protocol is known; something valid on the wire is worth waiting for more."""
+        while self._front.seen < self._front.evidence and time.monotonic() < until:
+            self._early += self._read(min(POLL_S, max(0.0, until - time.monotonic())))
 
     def _silence(self) -> tuple[str, str]:
         wait = f"in {self.options.patience_s:g} s"
-        if not self._bytes:
+        if not self._link.n_bytes:
             return (f"{self.port} sent nothing {wait}.",
-                    "Is this the right port, is the board powered, does its firmware speak USFP?")
-        return (f"{self.port} sent {self._bytes} bytes {wait}, but no valid frame.",
+                    "Is this the right port, is the board powered, does its firmware speak"
+                    f" {'a known protocol' if self.protocol == 'auto' else self.protocol}?")
+        return (f"{self.port} sent {self._link.n_bytes} bytes {wait}, but no valid frame.",
                 f"Likely a wrong --baud (now {self.options.baud}), another protocol,"
                 " or a second program on the port.")
 
     def _start(self) -> None:
         """Start the stream. What comes before the answer belongs to one that another host left running."""
-        assert self.info is not None
-        self._write(usfp.command_start(self.options.prf_hz, self.options.count, seq=START_SEQ))
-        self.prf_hz = (self.options.prf_hz or self.info.prf_hz) or None
+        begin = self._front.start()
+        self._link.write(begin)
+        if not (begin and self._front.acknowledges):
+            return
+        self._intake.note(self._early)
         deadline = time.monotonic() + self.options.patience_s
         while time.monotonic() < deadline:
-            frames = self._read_frames(POLL_S)
-            for i, frame in enumerate(frames):
-                if frame.type == usfp.FrameType.ACK and frame.seq == START_SEQ:
-                    self._early = frames[i:]
+            events = self._read(POLL_S)
+            for i, event in enumerate(events):
+                if isinstance(event, Started):
+                    self._early = events[i:]
                     return
+            self._intake.note(events)
         raise LinkError(f"{self.port} did not acknowledge START in {self.options.patience_s:g} s.",
                         "Reset the board; is its firmware current?")
 
     def _stop_stream(self) -> None:
-        """Send STOP, and count the A-scans that were already on the wire as received and not classified."""
+        """Stop, and count the A-scans that were already on the wire as received and not classified."""
         try:
-            self._write(usfp.command_stop(seq=STOP_SEQ))
+            self._link.write(self._front.stop())
+            quiet_at = time.monotonic() + (STOP_PATIENCE_S if self._front.acknowledges else QUIET_S)
             deadline = time.monotonic() + STOP_PATIENCE_S
-            while not self._ended and time.monotonic() < deadline:
-                for _ in self._ascans(self._read_frames(POLL_S)):
-                    pass
+            while not self._intake.ended and time.monotonic() < min(quiet_at, deadline):
+                for _ in self._take(self._read(POLL_S)):
+                    quiet_at = max(quiet_at, time.monotonic() + QUIET_S)
         except LinkError:
             pass  # the port is gone: nothing is left to stop
 
-    def _read_frames(self, wait_s: float) -> list[usfp.Frame]:
-        readable, _, _ = select.select([self._fd], [], [], wait_s)
-        if not readable:
-            return []
-        chunk = self._read()
-        self._read_ns = time.monotonic_ns()
-        frames = self._decoder.feed(chunk)
-        self.decode_ns = (time.monotonic_ns() - self._read_ns) // max(len(frames), 1)
-        return frames
-
-    def _ascans(self, frames: list[usfp.Frame]) -> Iterator[AScan]:
-        for frame in frames:
-            if frame.type == usfp.FrameType.ASCAN:
-                self._account(frame.seq)
-                yield AScan(frame.samples(), float(frame.fs_hz), frame.t0_ns * 1e-3, frame.seq, self._read_ns,
-                            frame.gain_cdb * 0.01, frame.channel)
-            elif frame.type == usfp.FrameType.ACK and frame.seq in (START_SEQ, STOP_SEQ):
-                self._acknowledged(usfp.parse_ack(frame))
-
-    def _account(self, seq: int) -> None:
-        if self._expected is not None:
-            self.counts.seq_gaps += (seq - self._expected) & 0xFFFFFFFF
-        self._expected = (seq + 1) & 0xFFFFFFFF
-        self.counts.received += 1
-
-    def _acknowledged(self, ack: usfp.Ack) -> None:
-        if not ack.ok:
-            raise LinkError(f"{self.port} refused a command (opcode {ack.opcode}, status {ack.status}).",
-                            "Check --prf and --count against the board's limits.")
-        if ack.opcode == usfp.Opcode.START:
-            self._expected = ack.detail
-        elif ack.opcode == usfp.Opcode.STOP:
-            self.counts.sent = ack.detail
-            self.counts.seq_gaps = max(self.counts.seq_gaps, ack.detail - self.counts.received)
-            self._ended = True
-
-    def _tally(self) -> None:
-        self._decoder.finish()
-        stats = self._decoder.stats
-        self.counts.crc_errors = stats.crc_errors + stats.header_errors
-        self.counts.resyncs = stats.resyncs
-
-    def _read(self) -> bytes:
-        try:
-            chunk = os.read(self._fd, READ_BYTES)
-        except OSError as error:
-            raise self._gone(error) from None
+    def _read(self, wait_s: float) -> list[Event]:
+        chunk = self._link.read(wait_s)
         if not chunk:
-            raise self._gone(None)
-        self._bytes += len(chunk)
-        return chunk
+            return []
+        begun_ns = time.monotonic_ns()
+        events = self._front.feed(chunk)
+        self.decode_ns = (time.monotonic_ns() - begun_ns) // max(len(events), 1)
+        return events
 
-    def _write(self, frame: bytes) -> None:
-        deadline = time.monotonic() + STOP_PATIENCE_S
-        try:
-            while frame:
-                _, writable, _ = select.select([], [self._fd], [], max(0.0, deadline - time.monotonic()))
-                if not writable:
-                    raise LinkError(f"{self.port} takes no bytes.",
-                                    "Is flow control on, or the other end stuck?")
-                frame = frame[os.write(self._fd, frame) :]
-        except OSError as error:
-            raise self._gone(error) from None
-
-    def _gone(self, error: OSError | None) -> LinkError:
-        why = os.strerror(error.errno) if error and error.errno else "end of stream"
-        return LinkError(f"{self.port} went away after {self.counts.received} A-scans ({why}).",
-                         "Plug it in again and restart.")
-
-
-def _open(port: str, baud: int) -> serial.SerialBase:
-    try:
-        exclusive = None if "://" in port else True
-        return serial.serial_for_url(port, baudrate=baud, timeout=0, exclusive=exclusive)
-    except ValueError as error:
-        raise LinkError(f"{port} cannot be opened at {baud} baud: {error}.",
-                        "Check --port and --baud.") from None
-    except OSError as error:
-        raise LinkError(*_why_not(port, error)) from None
-
-
-def _why_not(port: str, error: OSError) -> tuple[str, str]:
-    code = error.errno or getattr(error.__context__, "errno", None)
-    if code == errno.ENOENT:
-        return f"port {port} does not exist.", "Plug the board in, or try --port sim://."
-    if code in (errno.EACCES, errno.EPERM):
-        return (f"no permission to open {port}.",
-                "Run: sudo usermod -aG dialout $USER, then log in again.")
-    if code in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK):
-        return f"port {port} is in use by another program.", "Close it first."
-    return f"port {port} cannot be opened ({error}).", "Check that it is a serial port."
+    def _take(self, events: list[Event]) -> Iterator[AScan]:
+        yield from self._intake.ascans(events, self._link.read_ns)

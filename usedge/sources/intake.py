@@ -1,0 +1,89 @@
+"""From a front end's events to A-scans, with an account of every one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from usedge.ascan import AScan
+from usedge.errors import InputError, LinkError
+from usedge.sources import SourceCounts, SourceOptions
+from usedge_firmware.continuity import Continuity
+from usedge_firmware.frontend import Ended, Event, FrontEnd, Hello, Record, Refused, Request, Started
+from usedge_firmware.frontends import UnknownFrontEndError, open_front_end
+from usedge_firmware.usfp import PayloadFormat
+
+PAYLOADS = {"int16": PayloadFormat.INT16, "packed12": PayloadFormat.PACKED12,
+            "rice": PayloadFormat.DELTA_RICE}
+
+
+def front_end(options: SourceOptions) -> FrontEnd:
+    """The front end that ``options`` ask for; raises InputError for an unknown protocol or payload format."""
+    if options.payload not in PAYLOADS:
+        raise InputError(f"payload format {options.payload!r} is unknown.", f"Known: {', '.join(PAYLOADS)}.")
+    request = Request(options.prf_hz, options.count, PAYLOADS[options.payload], options.fs_hz, options.t0_us)
+    try:
+        return open_front_end(options.protocol, request)
+    except UnknownFrontEndError as error:
+        raise InputError(str(error)) from None
+
+
+class Intake:
+    """The account of one stream of at most ``limit`` A-scans (0: no end); more than that is not heeded.
+
+    ``ended`` as the device told; ``prf_hz`` its own PRF, None when it did not say.
+    """
+
+    def __init__(self, port: str, front: FrontEnd, counts: SourceCounts, limit: int = 0) -> None:
+        self.port = port
+        self.front = front
+        self.counts = counts
+        self.limit = limit
+        self.prf_hz: float | None = None
+        self.ended = False
+        self._numbers = Continuity()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for has come."""
+        return 0 < self.limit <= self._numbers.received
+
+    def ascans(self, events: Iterable[Event], t_ns: int) -> Iterator[AScan]:
+        """The A-scans among ``events``, each once; raises LinkError when the device refuses to stream."""
+        for event in events:
+            if isinstance(event, Record):
+                if not self.complete and self._numbers.take(event.seq) != "duplicate":
+                    self._count()
+                    yield AScan(event.samples, event.fs_hz, event.t0_us, event.seq, t_ns, event.gain_db,
+                                event.channel, event.rf)
+            else:
+                self._note(event)
+        self._count()
+
+    def note(self, events: Iterable[Event]) -> None:
+        """Heed what the device says among ``events``, and pass over A-scans that are not ours."""
+        for event in events:
+            if not isinstance(event, Record):
+                self._note(event)
+
+    def tally(self) -> None:
+        """Bring the counts up to date with what the front end met."""
+        stats = self.front.stats
+        self.counts.crc_errors, self.counts.resyncs = stats.corrupted, stats.resyncs
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Hello):
+            self.prf_hz = event.prf_hz or None
+        elif isinstance(event, Started):
+            self._numbers.restart(event.next_seq)
+        elif isinstance(event, Ended):
+            self.ended = True
+            self.counts.sent = event.sent
+        elif isinstance(event, Refused):
+            raise LinkError(f"{self.port} refused a command ({event.reason}).",
+                            "Check --prf, --count and --payload against the board's limits.")
+
+    def _count(self) -> None:
+        self.counts.received = self._numbers.received
+        self.counts.duplicated = self._numbers.duplicated
+        lost_at_the_end = (self.counts.sent or 0) - self._numbers.received
+        self.counts.seq_gaps = max(self._numbers.missing, lost_at_the_end)

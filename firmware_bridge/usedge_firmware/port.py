@@ -81,6 +81,24 @@ def open_pty() -> DevicePort:
     return DevicePort(fd, os.ttyname(peer_fd), peer_fd)
 
 
+def point_link(link: str, target: str) -> None:
+    """Make the symbolic link ``link`` lead to ``target``, in one step: no reader finds it missing.
+
+    Raises ``FileExistsError`` where something other than a symbolic link bears that name.
+    """
+    if os.path.lexists(link) and not os.path.islink(link):
+        raise FileExistsError(errno.EEXIST, "this is no symbolic link and will not be replaced", link)
+    beside = f"{link}.{os.getpid()}"
+    os.symlink(target, beside)
+    os.replace(beside, link)
+
+
+def remove_link(link: str, target: str) -> None:
+    """Remove ``link`` if it still leads to ``target``."""
+    if os.path.islink(link) and os.readlink(link) == target:
+        os.unlink(link)
+
+
 def open_device(path: str, baud: int | None = None) -> DevicePort:
     """Open the terminal at ``path`` in raw mode, at ``baud`` or at the speed it has.
 

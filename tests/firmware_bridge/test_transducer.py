@@ -13,7 +13,8 @@ import pytest
 
 from usedge_firmware import usfp
 from usedge_firmware.native import NativeEncoder, NativeUnavailableError
-from usedge_firmware.transducer import VirtualTransducer, _Stream
+from usedge_firmware.schedule import Stream
+from usedge_firmware.transducer import VirtualTransducer
 from usedge_firmware.usfp import Ack, AckStatus, Command, Frame, FrameType, Opcode, UsfpError
 
 ASCANS = np.random.default_rng(3).integers(-2048, 2048, (7, 2048)).astype(np.int16)
@@ -65,14 +66,14 @@ def test_info_is_answered_and_tells_the_device(serving: Serving) -> None:
     wait_for(lambda: device.commands == 1)
     frames = host.read_until(lambda frames: len(frames) >= 1)
     info = usfp.parse_info(frames[-1])
-    assert info == device.info
+    assert info.session_id == device.description.session_id
     assert (info.session_id, info.adc_bits, info.n_samples) == (0xCAFE, 10, 2048)
     assert (info.fs_hz, info.prf_hz, info.t0_ns, info.name) == (10_000_000, 12.5, 1500, "bench")
 
 
 def test_every_boot_is_another_session() -> None:
     with transducer() as first, transducer() as second:
-        assert first.info.session_id != second.info.session_id
+        assert first.description.session_id != second.description.session_id
 
 
 def test_500_ascans_are_accounted_for(serving: Serving) -> None:
@@ -140,7 +141,7 @@ def test_the_schedule_is_absolute_and_every_missed_slot_is_counted(
 
 
 def test_a_schedule_neither_drifts_nor_bursts() -> None:
-    stream = _Stream(command_seq=0, prf_mhz=3_000, count=0, started_ns=100)
+    stream = Stream(tag=0, prf_mhz=3_000, count=0, started_ns=100)
     for slot in (0, 1, 3_000_001, 2**40):
         stream.slot = slot
         assert stream.due_ns() == 100 + slot * 10**9 // 3

@@ -153,7 +153,7 @@ def load_library() -> ctypes.CDLL:
     try:
         if not library.exists():
             _compile(root, library)
-        return _with_signatures(ctypes.CDLL(str(library)))
+        return with_signatures(ctypes.CDLL(str(library)))
     except OSError as fault:
         raise NativeUnavailableError(
             f"the C library cannot be built or loaded at {library}: {fault}. "
@@ -196,7 +196,8 @@ def _compile(root: Path, library: Path) -> None:
         os.replace(built, library)
 
 
-def _with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:
+def with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Return ``library`` with the argument and return types of usfp.h set on its functions."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     u8, u16, u32, u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
     answers_a_code = {

@@ -1,9 +1,13 @@
-"""The C library: warnings are errors, sanitizers are silent, and its parser survives a bad line."""
+"""The C library: warnings are errors, sanitizers are silent, and its decoder survives a bad line."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+import shutil
 import subprocess
+import zlib
+from binascii import crc_hqx
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from usedge_firmware import clibrary, golden, usfp
 from usedge_firmware import native as native_module
-from usedge_firmware import usfp
 from usedge_firmware.native import NativeEncoder, NativeUnavailableError, build_native_encoder
 from usedge_firmware.usfp import Command, UsfpError
 
@@ -23,41 +27,90 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
 
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"]
-COMMANDS = [Command(1, 250_000, 500), Command(2), Command(3), Command(200, 1, 2)]
+SANITIZE = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+COMMANDS = [Command(1, 250_000, 500, 2), Command(2), Command(3), Command(200, 1, 2)]
 LINE = [usfp.encode_command(each, seq=seq) for seq, each in enumerate(COMMANDS)]
 EXPECTED = list(enumerate(COMMANDS))
 TOO_LONG = usfp.encode(usfp.Frame(usfp.FrameType.COMMAND, payload=bytes(10_000)))
+# One change that a careless edit could make, each in the code that it breaks.
+BREAKS = {
+    "capacity": ("usfp.c", "capacity < USFP_ASCAN_FRAME_SIZE(n_samples)", "capacity < 1u"),
+    "crc": ("usfp.c", "get32(bytes + covered) != crc32(0, bytes, covered)", "0"),
+    "header crc": ("usfp.c", "get16(header + 38) == crc16(header, 38) &&", ""),
+    "compaction": ("usfp.c", "decoder->buffer[decoder->at + i];", "decoder->buffer[i];"),
+    "room": ("usfp.c", "decoder->capacity - USFP_OVERHEAD\n", "decoder->capacity\n"),
+    "search": ("usfp.c", "crc_errors++;\n        skip(decoder, sizeof SYNC)", "crc_errors++;\n        skip(decoder, size)"),
+    "in place": ("usfp_payload.c", "first = samples[i];", "first = samples[i]; to[2 * has_second] = 0;"),
+    "unary end": ("usfp_payload.c", "if (reader->at >= reader->end) {", "if (0) {"),
+    "largest code": ("usfp_payload.c", "if (zeros > LARGEST_CODE >> k) {", "if (0) {"),
+    "padding": ("usfp_payload.c", "left < 8u && get_bits(reader, left) == 0", "left < 8u"),
+    "rice length": ("usfp_payload.c", "if (length >= 2u * (size_t)n_samples) {", "if (0) {"),
+}
 shared_native = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
+def sources(room: Path) -> list[str]:
+    return [str(room / "c/src" / each) for each in ("usfp.c", "usfp_payload.c")]
+
+
+def program_files(room: Path) -> list[str]:
+    return [str(each) for each in sorted((room / "c/tests").glob("*.c"))]
+
+
+@pytest.fixture(scope="module", params=["gcc", "clang"])
+def each_compiler(request: pytest.FixtureRequest) -> str:
+    found = shutil.which(request.param)
+    if found is None:
+        pytest.skip(f"no {request.param} on this machine: the C library is not tested with it")
+    return found
+
+
 @pytest.fixture(scope="module")
-def checked_program(compiler: str, room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checked_program(each_compiler: str, room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C test program, built under AddressSanitizer and UndefinedBehaviorSanitizer."""
     program = tmp_path_factory.mktemp("c") / "test_usfp"
-    c = room / "c"
-    sanitize = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(c / "tests/test_usfp.c"), str(c / "src/usfp.c")]
-    done = run([compiler, *STRICT, *sanitize, f"-I{c / 'include'}", *sources, "-o", str(program)], text=True)
+    files = [*program_files(room), *sources(room)]
+    command = [each_compiler, *STRICT, *SANITIZE, f"-I{room / 'c/include'}", *files, "-o", str(program)]
+    done = run(command, text=True)
     if re.search(r"cannot find .*(asan|ubsan)", done.stderr):
-        pytest.skip("this compiler has no sanitizer runtime installed")
+        pytest.skip(f"{each_compiler} has no sanitizer runtime installed")
     assert done.returncode == 0, done.stderr
     return program
 
 
-@pytest.mark.parametrize("optimise", ["-Os", "-O2"])
+@pytest.mark.parametrize("options", ["-Os", "-O2", "-O2 -DUSFP_CRC_TABLE=256"])
 def test_it_compiles_freestanding_without_a_warning(
-    compiler: str, room: Path, tmp_path: Path, optimise: str
+    each_compiler: str, room: Path, tmp_path: Path, options: str
 ) -> None:
-    source = room / "c/src/usfp.c"
-    command = [compiler, *STRICT, optimise, "-ffreestanding", f"-I{room / 'c/include'}", "-c", str(source)]
-    done = run([*command, "-o", str(tmp_path / "usfp.o")], text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    command = [each_compiler, *STRICT, *options.split(), "-ffreestanding", f"-I{room / 'c/include'}", "-c"]
+    for source in sources(room):
+        done = run([*command, source, "-o", str(tmp_path / "usfp.o")], text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
+def test_firmware_links_nothing_but_what_every_compiler_asks_for(
+    room: Path, tmp_path: Path, core: str
+) -> None:
+    """Freestanding gcc may call the four memory functions by itself; anything else would need a libc."""
+    compiler = shutil.which("arm-none-eabi-gcc")
+    if compiler is None:
+        pytest.skip("no arm-none-eabi-gcc on this machine: the library is not built for a Cortex-M")
+    undefined = set()
+    for number, source in enumerate(sources(room)):
+        made = str(tmp_path / f"{number}.o")
+        command = [compiler, f"-mcpu={core}", "-mthumb", *STRICT, "-Os", "-ffreestanding"]
+        done = run([*command, f"-I{room / 'c/include'}", "-c", source, "-o", made], text=True)
+        assert done.returncode == 0, done.stderr
+        undefined |= set(re.findall(r"U (\w+)", run(["arm-none-eabi-nm", "-u", made], text=True).stdout))
+    foreign = {each for each in undefined if not each.startswith(("usfp_", "__aeabi_"))}
+    assert foreign <= {"memcpy", "memmove", "memset", "memcmp"}
 
 
 def test_it_includes_nothing_that_firmware_lacks(room: Path) -> None:
-    text = "".join((room / "c" / each).read_text() for each in ("include/usfp.h", "src/usfp.c"))
-    assert set(re.findall(r"#include\s+(\S+)", text)) == {"<stddef.h>", "<stdint.h>", '"usfp.h"'}
+    text = "".join(each.read_text() for each in [room / "c/include/usfp.h", *(room / "c/src").iterdir()])
+    own = {f'"{each}"' for each in ("usfp.h", "usfp_bytes.h", "usfp_crc.h")}
+    assert set(re.findall(r"#include\s+(\S+)", text)) == {"<stddef.h>", "<stdint.h>", "USFP_CONFIG", *own}
 
 
 def test_sanitizers_find_nothing(checked_program: Path) -> None:
@@ -66,20 +119,77 @@ def test_sanitizers_find_nothing(checked_program: Path) -> None:
     done = run([str(checked_program)], input=noisy_line)
     assert done.returncode == 0, done.stderr.decode()
     parsed = [tuple(map(int, line.split())) for line in done.stdout.decode().splitlines()]
-    assert parsed == 2 * [(each.opcode, seq, each.prf_mhz, each.count) for seq, each in EXPECTED]
+    assert parsed == 2 * [
+        (each.opcode, each.payload_format, seq, each.prf_mhz, each.count) for seq, each in EXPECTED
+    ]
 
 
-def test_the_program_can_fail(compiler: str, room: Path, tmp_path: Path) -> None:
-    """The same program against a library with a wrong capacity check must be caught."""
-    broken = tmp_path / "usfp.c"
-    sound = (room / "c/src/usfp.c").read_text()
-    broken.write_text(sound.replace("capacity < USFP_ASCAN_FRAME_SIZE(n_samples)", "capacity < 1u"))
-    assert broken.read_text() != sound
+@pytest.mark.parametrize("change", BREAKS)
+def test_the_program_can_fail(compiler: str, room: Path, tmp_path: Path, change: str) -> None:
+    """The same program against a library with one fault must say so, or die of it."""
+    name, sound, broken = BREAKS[change]
+    shutil.copytree(room / "c/src", tmp_path / "src")
+    text = (tmp_path / "src" / name).read_text()
+    assert text.count(sound) == 1
+    (tmp_path / "src" / name).write_text(text.replace(sound, broken))
     program = tmp_path / "broken"
-    sources = [str(room / "c/tests/test_usfp.c"), str(broken)]
-    built = run([compiler, "-std=c99", f"-I{room / 'c/include'}", *sources, "-o", str(program)])
-    assert built.returncode == 0
+    files = [*program_files(room), *map(str, (tmp_path / "src").glob("*.c"))]
+    command = [compiler, "-std=c99", *SANITIZE, f"-I{room / 'c/include'}", *files, "-o", str(program)]
+    built = run(command, text=True)
+    assert built.returncode == 0, built.stderr
     assert run([str(program)], input=b"").returncode != 0
+
+
+@pytest.mark.parametrize("setting", ["-DUSFP_CRC_TABLE=16", "-DUSFP_CRC_TABLE=256"])
+def test_every_crc_table_gives_the_golden_frames(
+    compiler: str, room: Path, tmp_path: Path, setting: str
+) -> None:
+    library = tmp_path / "usfp.so"
+    command = [compiler, "-std=c99", "-shared", "-fPIC", setting, f"-I{room / 'c/include'}", *sources(room)]
+    assert run([*command, "-o", str(library)]).returncode == 0
+    assert_golden(NativeEncoder(clibrary.with_signatures(ctypes.CDLL(str(library)))))
+
+
+def test_a_crc_peripheral_takes_the_place_of_the_tables(compiler: str, room: Path, tmp_path: Path) -> None:
+    """The hooks, by a settings file of one's own; the peripheral is Python's zlib."""
+    (tmp_path / "my_config.h").write_text("#define USFP_CRC32 my_crc32\n#define USFP_CRC16 my_crc16\n")
+    (tmp_path / "peripheral.c").write_text(
+        "#include <stdint.h>\n#include <stddef.h>\n"
+        "uint32_t (*crc32_by)(uint32_t, const uint8_t *, size_t);\n"
+        "uint16_t (*crc16_by)(const uint8_t *, size_t);\n"
+        "uint32_t my_crc32(uint32_t c, const uint8_t *b, size_t n) { return crc32_by(c, b, n); }\n"
+        "uint16_t my_crc16(const uint8_t *b, size_t n) { return crc16_by(b, n); }\n"
+    )
+    made = tmp_path / "usfp.so"
+    command = [compiler, *STRICT, "-shared", "-fPIC", f"-I{room / 'c/include'}", f"-I{tmp_path}"]
+    files = [*sources(room), str(tmp_path / "peripheral.c")]
+    done = run([*command, '-DUSFP_CONFIG="my_config.h"', *files, "-o", str(made)], text=True)
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(made))
+    size, pointer = ctypes.c_size_t, ctypes.c_void_p
+    calls = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint32, pointer, size)
+    def crc32_by(crc: int, at: int, length: int) -> int:
+        calls.append(32)
+        return zlib.crc32(ctypes.string_at(at, length), crc)
+
+    @ctypes.CFUNCTYPE(ctypes.c_uint16, pointer, size)
+    def crc16_by(at: int, length: int) -> int:
+        calls.append(16)
+        return crc_hqx(ctypes.string_at(at, length), 0xFFFF)
+
+    ctypes.c_void_p.in_dll(library, "crc32_by").value = ctypes.cast(crc32_by, pointer).value
+    ctypes.c_void_p.in_dll(library, "crc16_by").value = ctypes.cast(crc16_by, pointer).value
+    assert_golden(NativeEncoder(clibrary.with_signatures(library)))
+    assert set(calls) == {16, 32}
+
+
+def assert_golden(encoder: NativeEncoder) -> None:
+    for name, (kind, fields) in golden.CASES.items():
+        raw = golden.encode_case(usfp, kind, fields)
+        assert golden.encode_case(encoder, kind, fields) == raw, name
+        assert encoder.decoder().feed(raw) == usfp.Decoder().feed(raw), name
 
 
 @shared_native
@@ -94,6 +204,7 @@ def test_both_languages_encode_an_ascan_alike(
     fields = {"seq": seq, "fs_hz": 4, "t_us": seq * 999, "t0_ns": t0_ns, "gain_cdb": -1, "channel": 3}
     assert native.encode_ascan(samples, **fields) == usfp.encode_ascan(samples, **fields)
     assert native.encode_ascan(samples[::-2], **fields) == usfp.encode_ascan(samples[::-2], **fields)
+    assert native.gather_ascan(samples, **fields) == usfp.encode_ascan(samples, **fields)
 
 
 @pytest.mark.parametrize(("field", "value"), [("seq", 2**32), ("t0_ns", 2**31), ("gain_cdb", -40_000)])
@@ -152,6 +263,7 @@ def test_the_c_parser_refuses_a_damaged_header_at_its_last_byte(native: NativeEn
     assert parser.skipped_bytes == 0
     parser.feed(bytes(damaged[-1:]))
     assert parser.skipped_bytes == usfp.HEADER_SIZE
+    assert parser.feed(LINE[1]) == EXPECTED[1:2]
 
 
 def test_without_a_compiler_there_is_a_reason_and_no_encoder(

@@ -30,10 +30,11 @@ LONGEST_LINE: Final = 200
 DEFAULT_PRF_HZ: Final = 50
 
 _HEADER = struct.Struct("<4sBBHIIIIQfffIIIII")
-_LINE = re.compile(rb"(?<![A-Za-z])(?:OK|ERR)(?:[ \t][ -~]{0,%d})?\r?\n" % LONGEST_LINE)
-_BEGINNING = re.compile(
-    rb"(?:P(?:0R?)?|(?<![A-Za-z])(?:O|ER?|(?:OK|ERR)(?:[ \t][ -~]{0,%d})?\r?))\Z" % LONGEST_LINE
-)
+# A line begins where understood bytes end, or after a byte that is no text.
+_LINE = re.compile(rb"(?:OK|ERR)(?:[ \t][ -~]{0,%d})?\r?\n" % LONGEST_LINE)
+_LATER_LINE = re.compile(rb"(?<![ -~])" + _LINE.pattern)
+_PART = re.compile(rb"(?:O|ER?|(?:OK|ERR)(?:[ \t][ -~]{0,%d})?\r?)\Z" % LONGEST_LINE)
+_LATER_PART = re.compile(rb"P(?:0R?)?\Z|(?<![ -~])" + _PART.pattern)
 _ALAW_A = 87.6
 
 
@@ -152,6 +153,7 @@ class P0rkFrontEnd(Gathering):
         self._asked: deque[str] = deque()
         self._streaming = False
         self._patience = Patience()
+        self._mid_line = False
         self._told_flags = 0
         self._told_drops: int | None = None
 
@@ -159,7 +161,7 @@ class P0rkFrontEnd(Gathering):
         """Forget the bytes held back and the questions unanswered, as after a reconnect."""
         super().reset()
         self._asked.clear()
-        self._streaming = False
+        self._streaming = self._mid_line = False
         self._patience = Patience()
         self._told_drops = None
 
@@ -236,7 +238,8 @@ class P0rkFrontEnd(Gathering):
     def _step_over_text(self, events: list[Event]) -> bool:
         frame = self._buffer.find(MAGIC, self._at)
         limit = frame if frame >= 0 else len(self._buffer)
-        line = _LINE.search(self._buffer, self._at, limit)
+        line = None if self._mid_line else _LINE.match(self._buffer, self._at, limit)
+        line = line or _LATER_LINE.search(self._buffer, self._at + 1, limit)
         if line is not None:
             start, end = line.span()
             text = line.group().decode("ascii").strip()
@@ -250,7 +253,9 @@ class P0rkFrontEnd(Gathering):
 
     def _beginning(self) -> int:
         """Where the buffer's last bytes could begin a frame or a line; its end when they could not."""
-        found = _BEGINNING.search(self._buffer, max(self._at, len(self._buffer) - LONGEST_LINE - 8))
+        if not self._mid_line and _PART.match(self._buffer, self._at):
+            return self._at
+        found = _LATER_PART.search(self._buffer, max(self._at, len(self._buffer) - LONGEST_LINE - 8))
         return len(self._buffer) if found is None else found.start()
 
     def _heed(self, text: str, events: list[Event]) -> None:
@@ -267,6 +272,15 @@ class P0rkFrontEnd(Gathering):
             events.append(Refused(text))
         else:
             events.append(Said(text))
+
+    def _skip_to(self, position: int) -> None:
+        if position > self._at:
+            self._mid_line = 0x20 <= self._buffer[position - 1] < 0x7F
+        super()._skip_to(position)
+
+    def _take(self, position: int) -> None:
+        self._mid_line = False
+        super()._take(position)
 
     def _false_start(self) -> int:
         return len(MAGIC) if self._buffer.startswith(MAGIC) else len(self._buffer)

@@ -113,8 +113,7 @@ def _payload_of(counts: npt.NDArray[np.int16], kind: PayloadType) -> bytes:
     if kind == PayloadType.ENVELOPE:
         return envelope.astype("<f4").tobytes()
     levels = np.minimum(envelope / _ALAW_REF, 1.0)
-    halfway = (ALAW_LEVELS[1:] + ALAW_LEVELS[:-1]) / 2
-    return np.searchsorted(halfway, levels).astype(np.uint8).tobytes()
+    return np.rint(np.interp(levels, ALAW_LEVELS, np.arange(256))).astype(np.uint8).tobytes()
 
 
 def _envelope(counts: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:

@@ -32,6 +32,7 @@ _TIMINGS = struct.Struct("<7H")
 _CONFIG_BYTE = 0xFA
 _LFXT_HZ = 32_768
 _PERIOD_TICKS = (655, 65_535)
+_GAIN_REGISTERS = range(17, 64)
 _TICKS_PER_US = 5
 _BELIEVED_AHEAD = 4096
 
@@ -95,15 +96,16 @@ class WulpusConfig:
 
     @classmethod
     def unpack(cls, packet: bytes) -> WulpusConfig:
-        """Read 68 bytes; raises ``UsfpError`` when they are no config packet of a period that can be."""
+        """Read 68 bytes; raises ``UsfpError`` when they are no config packet, or ask what cannot be."""
         if len(packet) != PACKET_SIZE or packet[0] != _CONFIG_BYTE:
             raise UsfpError(f"a WULPUS config packet is {PACKET_SIZE} bytes from FA on")
         _, dcdc, period, trans, pulse, n_pulses, osr, n_bytes, gain, n_pairs = _CONFIG.unpack_from(packet)
         end = _CONFIG.size + 4 * n_pairs
         if end + _TIMINGS.size > PACKET_SIZE or any(packet[end + _TIMINGS.size :]):
             raise UsfpError(f"a WULPUS packet with {n_pairs} transmit/receive pairs does not end so")
-        if not _PERIOD_TICKS[0] <= period <= _PERIOD_TICKS[1] or osr >= len(FS_HZ) or n_bytes % 2:
-            raise UsfpError(f"a WULPUS cannot do period {period}, rate {osr}, {n_bytes} bytes an A-scan")
+        possible = period >= _PERIOD_TICKS[0] and osr < len(FS_HZ) and gain in _GAIN_REGISTERS
+        if not possible or n_bytes % 2 or n_bytes > 2 * N_SAMPLES:
+            raise UsfpError(f"a WULPUS cannot do period {period}, rate {osr}, gain {gain}, {n_bytes} bytes")
         pairs = tuple(struct.iter_unpack("<HH", packet[_CONFIG.size : end]))
         timings = _TIMINGS.unpack_from(packet, end)
         return cls(dcdc, period, trans, pulse, n_pulses, osr, n_bytes // 2, gain, pairs, timings)

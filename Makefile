@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
 	@echo "make bench  latency, memory and cold start of this machine"
+	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
+	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
 	@echo "make clean  remove the virtual environment and what the checks left behind"
 
 $(VENV)/bin/python:
@@ -44,5 +46,20 @@ test: lint
 bench: $(VENV)/.checks
 	@$(VENV)/bin/usedge bench latency
 
+qemu: $(VENV)/.device
+	@command -v qemu-system-arm >/dev/null && command -v arm-none-eabi-gcc >/dev/null \
+	    || { echo "qemu-system-arm or arm-none-eabi-gcc is missing. Run: make qemu-tools"; exit 2; }
+	@$(MAKE) --no-print-directory -C firmware_bridge/ports/qemu PYTHON=$(abspath $(VENV)/bin/python)
+	@echo "== 200 A-scans from each board to usedge run, 20 a second"
+	@$(VENV)/bin/python firmware_bridge/ports/qemu/run.py
+
+qemu-tools:
+	@echo "== installing qemu-system-arm and gcc-arm-none-eabi by apt-get (about 70 MB, 550 MB on disk)"
+	@command -v apt-get >/dev/null || { echo "no apt-get here: install QEMU for ARM and arm-none-eabi-gcc"; exit 2; }
+	@if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
+	    $$as_root apt-get update -qq && \
+	    $$as_root apt-get install -y --no-install-recommends qemu-system-arm gcc-arm-none-eabi
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist \
+	    firmware_bridge/c/build firmware_bridge/ports/build firmware_bridge/ports/qemu/build

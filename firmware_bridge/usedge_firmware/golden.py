@@ -52,7 +52,7 @@ CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "packed12_odd": ("ascan", {**_ASCAN, "payload_format": 1, "samples": [-2, 1365, -1366]}),
     "packed12_extremes": ("ascan", {**_GREATEST, "payload_format": 1, "samples": [2047, -2048, -2048, 2047]}),
     "packed12_empty": ("ascan", {**_ASCAN, "payload_format": 1, "samples": []}),
-    "rice": ("ascan", {**_ASCAN, "payload_format": 2, "samples": [0, 3, 5, 2, -1, -4]}),
+    "rice": ("ascan", {**_ASCAN, "payload_format": 2, "samples": [0, 3, 5, 2, -1, -12]}),
     "rice_many_blocks": ("ascan", {**_ASCAN, "payload_format": 2, "samples": _ECHO}),
     "rice_extremes": (
         "ascan",

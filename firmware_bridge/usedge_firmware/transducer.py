@@ -72,7 +72,8 @@ class VirtualTransducer:
             raise FaultPlanError("fault 'disconnect' needs a pseudo-terminal behind a link: its name changes")
         self._encoder = _native_encoder(use_native)
         if session_id is None:
-            session_id = self._injector.session_id() if injector else secrets.randbits(32)
+            planned = self._injector.plan != FaultPlan()
+            session_id = self._injector.session_id() if planned else secrets.randbits(32)
         self.description = DeviceDescription(
             fs_hz=fs_hz, n_samples=len(self._ascans[0]), t0_us=t0_us, prf_hz=prf_hz, gain_db=gain_db,
             name=name, adc_bits=adc_bits, session_id=session_id, peak=_peak(self._ascans),

@@ -13,12 +13,17 @@ from usedge.errors import InputError, LinkError
 from usedge.sources import SourceOptions
 from usedge.sources.serial_port import SerialSource
 
-OPTIONS = ("prf", "preset", "samples", "seed", "data", "ascans")
+OPTIONS = ("prf", "preset", "samples", "seed", "data", "ascans", "as", "faults", "faults-seed", "ledger",
+           "link")
 START_S = 20.0
 
 
 class SimSource(SerialSource):
-    """``sim://[?prf=50&preset=field&samples=2048&seed=0&data=FILE]``: ``usedge emulate``, by its pty."""
+    """``sim://[?prf=50&preset=field&samples=2048&seed=0&data=FILE]``: ``usedge emulate``, by its pty.
+
+    ``as=wulpus`` speaks another protocol; ``faults=flip=0.01,drop=0.01``, ``faults-seed=7`` and
+    ``ledger=FILE`` are those of ``usedge emulate``, as are the others.
+    """
 
     def __init__(self, port: str, options: SourceOptions) -> None:
         super().__init__(port, options)

@@ -217,7 +217,7 @@ def test_a_payload_that_ends_like_text_does_not_swallow_the_line_behind_it(cuts_
 def asked(question: str) -> P0rkFrontEnd:
     front = P0rkFrontEnd(Request())
     front.start()
-    front.feed(b"OK stream stop\r\n")
+    assert front.feed(b"OK stream stop\r\nOK pulser=armed\n") == []
     if question == "stop":
         front.stop()
     return front
@@ -255,9 +255,8 @@ def test_what_only_looks_like_an_answer_is_skipped(text: bytes) -> None:
 def test_a_host_asks_for_raw_ascans_at_its_prf(prf_hz: float, asked_hz: int) -> None:
     front = P0rkFrontEnd(Request(prf_hz=prf_hz))
     assert front.probe() == b"\nstream stop\nstream start raw %d\n" % asked_hz
-    assert front.start() == b""
+    assert front.start() == b"\nstream stop\npulser arm\nstream start raw %d\n" % asked_hz
     assert front.stop() == b"stream stop\n"
-    assert front.start() != b""
 
 
 @pytest.mark.parametrize(("line", "kind", "answer"), [
@@ -297,10 +296,30 @@ def test_host_and_device_agree_on_every_type(kind: str) -> None:
         np.testing.assert_allclose(got.samples, envelope, rtol=0.04, atol=4)
 
 
-def test_the_flag_of_an_armed_pulser_is_sent() -> None:
-    board = device("p0rk")
-    board.orders(b"pulser arm\n")
-    assert Header.unpack_from(board.ascan(ROWS[0], seq=0, t_us=0)).flags == 1 << 4
+def test_a_stop_disarms_the_pulser_and_the_host_arms_it_with_the_start() -> None:
+    host, board = P0rkFrontEnd(Request()), device("p0rk")
+    flags = []
+    for said in (host.probe(), host.start(), host.stop()):
+        board.orders(said)
+        flags.append(Header.unpack_from(board.ascan(ROWS[0], seq=0, t_us=0)).flags)
+    assert flags == [0, 1 << 4, 0]
+
+
+@pytest.mark.parametrize(("flags", "said"), [(0, 1), (1 << 4, 0), (1 << 5, 1)])
+def test_a_pulser_that_is_not_armed_after_our_start_is_said(flags: int, said: int) -> None:
+    sent = replace(Header.unpack_from(SENT[0]), flags=flags).pack() + SENT[0][64:]
+    front = P0rkFrontEnd(Request())
+    assert len(front.feed(sent)) == 1
+    front.start()
+    words = [each for each in front.feed(sent + sent) if isinstance(each, Said)]
+    assert words == [Said("the pulser is not armed: there will be no echoes")] * said
+
+
+def test_a_pulser_that_refuses_to_be_armed_does_not_end_the_stream() -> None:
+    front = P0rkFrontEnd(Request())
+    front.start()
+    events = front.feed(b"OK\nERR ARG no pulser\nOK stream\n")
+    assert events == [Said("ERR ARG no pulser"), Started()]
 
 
 def test_an_empty_ascan_cannot_be_sent() -> None:

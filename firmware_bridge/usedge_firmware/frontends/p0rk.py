@@ -54,7 +54,10 @@ FLAG_WORDS: Final = {
     1 << 1: "the board could not process every A-scan and dropped some",
     1 << 2: "USB could not take every A-scan and the board dropped some",
     1 << 3: "these are the board's self-test, not echoes",
+    1 << 16: "the pulser is not armed: there will be no echoes",
 }
+_UNARMED: Final = 1 << 16  # beyond the 16 bits of the wire
+_NO_ECHOES: Final = 1 << 3 | 1 << 4  # self-test, or armed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,9 @@ def samples_of(header: Header, payload: bytes) -> npt.NDArray[np.int16] | None:
 class P0rkFrontEnd(Gathering):
     """P0RK, host side; it asks for raw A-scans, and takes all three types.
 
+    ``probe`` begins a stream without transmit pulses. ``start`` begins it anew with the pulser armed, because
+    a board is disarmed whenever its port is closed or its stream stopped: nobody else can have armed it.
+
     ``corrupted``: headers that cannot be, frames whose CRC is wrong, and samples that such an ADC cannot
     give. What the header says of dropped A-scans comes as ``Said``: each flag once, the count of drops when
     it first rises and then whenever it has doubled. ``t_us`` is the board's clock as it stands; t0 and gain
@@ -151,9 +157,8 @@ class P0rkFrontEnd(Gathering):
         super().__init__(request)
         self._t0_us = request.t0_us or 0.0
         self._asked: deque[str] = deque()
-        self._streaming = False
         self._patience = Patience()
-        self._mid_line = False
+        self._mid_line = self._armed = False
         self._told_flags = 0
         self._told_drops: int | None = None
 
@@ -161,31 +166,31 @@ class P0rkFrontEnd(Gathering):
         """Forget the bytes held back and the questions unanswered, as after a reconnect."""
         super().reset()
         self._asked.clear()
-        self._streaming = self._mid_line = False
+        self._mid_line = self._armed = False
         self._patience = Patience()
         self._told_drops = None
 
     def probe(self) -> bytes:
-        """Return what begins the stream; nothing once a frame has come."""
+        """Return what begins a stream without transmit pulses; nothing once a frame has come."""
         return self._begin() if not self.seen and self._patience.due() else b""
 
     def start(self) -> bytes:
-        """Return what begins the stream unless ``probe`` did."""
-        return b"" if self._streaming else self._begin()
+        """Return what arms the pulser and begins the stream; only opening the port had disarmed it."""
+        return self._begin("arm")
 
     def stop(self) -> bytes:
-        """Return what ends the stream."""
+        """Return what ends the stream; it disarms the pulser too."""
         self._asked = deque(["stop"])
-        self._streaming = False
+        self._armed = False
         return b"stream stop\n"
 
-    def _begin(self) -> bytes:
+    def _begin(self, *arm: str) -> bytes:
         # The first line end closes whatever another protocol's probe left in the board's line; the stop is
-        # for a stream that another host left running, perhaps of another type.
-        self._asked = deque(["clear", "start"])
-        self._streaming = True
+        # for a stream that is running, perhaps of another type.
+        self._asked = deque(["clear", *arm, "start"])
+        self._armed = bool(arm)
         prf_hz = max(1, round(self.request.prf_hz or DEFAULT_PRF_HZ))
-        return b"\nstream stop\nstream start raw %d\n" % prf_hz
+        return b"\nstream stop\n" + b"pulser arm\n" * len(arm) + b"stream start raw %d\n" % prf_hz
 
     def _step(self, events: list[Event]) -> bool:
         if not self._buffer.startswith(MAGIC, self._at):
@@ -225,8 +230,9 @@ class P0rkFrontEnd(Gathering):
         self._skip_to(self._at + len(MAGIC))
 
     def _notices(self, header: Header) -> Iterator[str]:
+        flags = header.flags if header.flags & _NO_ECHOES or not self._armed else header.flags | _UNARMED
         for bit, words in FLAG_WORDS.items():
-            if header.flags & bit & ~self._told_flags:
+            if flags & bit & ~self._told_flags:
                 self._told_flags |= bit
                 yield words
         if self._told_drops is None:
@@ -267,7 +273,8 @@ class P0rkFrontEnd(Gathering):
         if asked == "clear":
             return
         if text.startswith("OK") and asked:
-            events.append(Started() if asked == "start" else Ended())
+            if asked != "arm":
+                events.append(Started() if asked == "start" else Ended())
         elif asked == "start" and not text.startswith("ERR BUSY"):
             events.append(Refused(text))
         else:

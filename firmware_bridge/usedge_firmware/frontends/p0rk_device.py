@@ -79,6 +79,7 @@ class P0rkDialect:
             case ["stream", "start", kind, prf]:
                 return _start(kind, prf)
             case ["stream", "stop"]:
+                self._armed = False
                 return Order("stop", content=b"OK stream stop")
             case ["acq", kind] if kind in _TYPES:
                 return Order("once", tag=_TYPES[kind])

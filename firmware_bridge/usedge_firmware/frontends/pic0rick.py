@@ -60,8 +60,8 @@ class Pic0rickFrontEnd(Gathering):
         self._n_samples = STOCK_SAMPLES
         self._held: tuple[Record, int] | None = None  # and its bytes
         self._polling = False
-        self._asked_at: float | None = None
-        self._heard_at = 0.0
+        self._awaiting = False
+        self._due_s = self._heard_s = 0.0
         self._answers_seen = 0
         self._fed = self._fed_seen = 0
 
@@ -87,7 +87,7 @@ class Pic0rickFrontEnd(Gathering):
         """Forget the bytes held back and the question unanswered, as after a reconnect."""
         super().reset()
         self._forget_held()
-        self._asked_at = None
+        self._awaiting = False
 
     def probe(self) -> bytes:
         """Return a ``read`` without a transmit pulse, on a line of its own."""
@@ -104,19 +104,25 @@ class Pic0rickFrontEnd(Gathering):
         return b""
 
     def wants(self, now_s: float) -> bytes:
-        """Return the next question: at the PRF asked for, as soon as the last was answered, or given up."""
+        """Return the next question: when the last was answered and the PRF lets it, or when it was in vain.
+
+        It was in vain when nothing at all has come for a second.
+        """
         if self._fed != self._fed_seen:
-            self._fed_seen, self._heard_at = self._fed, now_s
-        if not self._polling or (self._asked_at is not None and not self._may_ask(now_s, self._asked_at)):
+            self._fed_seen, self._heard_s = self._fed, now_s
+        if not self._polling or not self._may_ask(now_s):
             return b""
-        self._asked_at = self._heard_at = now_s
-        self._answers_seen = self._answers
+        period_s = 1.0 / self.request.prf_hz if self.request.prf_hz else 0.0
+        # From the time it was due, not from now: on the whole the PRF is kept although a poll is late.
+        self._due_s = max(self._due_s + period_s, now_s)
+        self._heard_s = now_s
+        self._awaiting, self._answers_seen = True, self._answers
         return b"start acq %d %d %d\r\n" % PULSE_NS + READ
 
-    def _may_ask(self, now_s: float, asked_at: float) -> bool:
-        if self._answers == self._answers_seen:
-            return now_s - self._heard_at >= NO_ANSWER_S
-        return not self.request.prf_hz or now_s - asked_at >= 1.0 / self.request.prf_hz
+    def _may_ask(self, now_s: float) -> bool:
+        if self._awaiting and self._answers == self._answers_seen:
+            return now_s - self._heard_s >= NO_ANSWER_S
+        return now_s >= self._due_s
 
     def _step(self, events: list[Event]) -> bool:
         if self._buffer.startswith(START, self._at):
@@ -131,8 +137,11 @@ class Pic0rickFrontEnd(Gathering):
             self._step_over_chatter(start)
             return True
         self._searched = max(self._at, len(self._buffer) - len(START) + 1)
-        if self._ended or len(self._buffer) - self._at > _LONGEST_CHATTER:
-            self._step_over_chatter(len(self._buffer) if self._ended else self._searched)
+        if self._ended:
+            self._in_sync = False  # the beginning of a marker, perhaps, that the end has cut off
+            self._step_over_chatter(len(self._buffer))
+        elif len(self._buffer) - self._at > _LONGEST_CHATTER:
+            self._step_over_chatter(self._searched)
         return False
 
     def _step_over_chatter(self, position: int) -> None:

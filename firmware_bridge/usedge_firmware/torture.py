@@ -58,6 +58,7 @@ from usedge_firmware.frame import (
 )
 from usedge_firmware.injector import Deed, Injector, Pause, Unplug
 from usedge_firmware.messages import Info, encode_info, encode_log
+from usedge_firmware.native import NativeUnavailableError, build_native_encoder
 from usedge_firmware.port import DevicePort, open_pty, point_link
 
 DEFAULT_PLAN: Final = (
@@ -366,12 +367,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of frames and faults (0)")
     parser.add_argument("--faults", default=DEFAULT_PLAN, metavar="SPEC", help=f"plan ({DEFAULT_PLAN})")
     parser.add_argument("--ledger", metavar="FILE", help="write the ledger of all faults there")
+    parser.add_argument("--decoder", choices=("python", "c"), default="python", help="which one (python)")
     asked = parser.parse_args(arguments)
     if asked.frames < 1:
         parser.error(f"--frames must be 1 at least, not {asked.frames}")
     try:
-        verdict = torture(asked.frames, asked.seed, asked.faults, ledger=asked.ledger)
-    except FaultPlanError as error:
+        decoder = build_native_encoder().decoder() if asked.decoder == "c" else Decoder()
+        verdict = torture(asked.frames, asked.seed, asked.faults, decoder=decoder, ledger=asked.ledger)
+    except (FaultPlanError, NativeUnavailableError) as error:
+        parser.error(str(error))
+    except OSError as error:
+        if asked.ledger is None or error.filename != asked.ledger:
+            raise
         parser.error(str(error))
     sys.stdout.write(json.dumps(verdict.to_dict()) + "\n")
     return 0 if verdict.passed else 1

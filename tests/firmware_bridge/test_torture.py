@@ -154,19 +154,23 @@ def test_a_sender_that_fails_is_not_taken_for_a_silent_link(monkeypatch: pytest.
 
 
 def test_the_last_line_is_one_object_and_the_status_says_whether_it_passed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, native: NativeEncoder
 ) -> None:
     assert bench.main(["--frames", "300", "--seed", "1", "--faults", "flip=0.05"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(figures)[:7] == [*FIGURES[:7]]
     assert list(figures)[7:9] == ["resyncs", "seconds"]
+    assert bench.main(["--frames", "300", "--seed", "1", "--decoder", "c"]) == 0
     monkeypatch.setattr(bench, "Decoder", lambda: Forgetful(honest=True))
     assert bench.main(["--frames", "2000", "--seed", "1"]) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--faults", "flop=1"], "nearest is 'flip'"), (["--frames", "0"], "not 0"), (["--seed", "x"], "'x'")],
+    [
+        (["--faults", "flop=1"], "nearest is 'flip'"), (["--frames", "0"], "not 0"), (["--seed", "x"], "'x'"),
+        (["--ledger", "/no/such/ledger"], "/no/such/ledger"),
+    ],
 )
 def test_a_command_that_makes_no_sense_ends_with_status_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], words: str

@@ -184,6 +184,10 @@ def test_a_crc_peripheral_takes_the_place_of_the_tables(compiler: str, room: Pat
     ctypes.c_void_p.in_dll(library, "crc16_by").value = ctypes.cast(crc16_by, pointer).value
     assert_golden(NativeEncoder(clibrary.with_signatures(library)))
     assert set(calls) == {16, 32}
+    calls.clear()
+    decoder = NativeEncoder(library).decoder()
+    assert [len(decoder.feed(bytes([byte]))) for byte in LINE[0]] == [0] * (len(LINE[0]) - 1) + [1]
+    assert sorted(calls) == [16, 32], "a header is checked once, however small the reads"
 
 
 def assert_golden(encoder: NativeEncoder) -> None:

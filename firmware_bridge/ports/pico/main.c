@@ -11,7 +11,7 @@
 #include "pico/stdlib.h"
 #include "tusb.h"
 
-#include "device.h"
+#include "usfp_device.h"
 #include "usfp_pico.h"
 
 #define PULSER_PIN 15u

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "board.h"
 #include "cortex_m.h"
-#include "device.h"
+#include "usfp_device.h"
 #include "table.h"
 
 #define FS_HZ 10000000u

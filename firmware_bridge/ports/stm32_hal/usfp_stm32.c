@@ -2,7 +2,7 @@
  * and DMA drivers, callbacks. SPDX-License-Identifier: Apache-2.0 */
 #include "usfp_stm32.h"
 
-#include "device.h"
+#include "usfp_device.h"
 #include "main.h"
 
 /* CubeMX's. */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.h"
+#include "usfp_device.h"
 
 #define N_SAMPLES 256
 

@@ -1,7 +1,7 @@
 /* A USFP device: what stands between a front end's acquisition and its link. It obeys INFO, START and STOP
  * by PROTOCOL.md, keeps the PRF by a microsecond clock and sends A-scans from where they lie, without a copy.
  *
- * Copy this file, device.c, usfp.h and the sources in c/src. Then write a usfp_port, which is all that
+ * Copy this file, usfp_device.c, usfp.h and the sources in c/src. Then write a usfp_port, which is all that
  * knows your board, call usfp_device_receive from the receive interrupt, and end main with usfp_device_run.
  * No heap, no state but the usfp_device that you own, nothing of libc but the memset
  * and memcpy that a compiler may call for.

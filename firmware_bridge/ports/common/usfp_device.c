@@ -1,5 +1,5 @@
-/* A USFP device. See device.h. SPDX-License-Identifier: Apache-2.0 */
-#include "device.h"
+/* A USFP device. See usfp_device.h. SPDX-License-Identifier: Apache-2.0 */
+#include "usfp_device.h"
 
 /* A C99 assertion at compile time: masks in place of remainders need a power of two. */
 typedef char ring_is_a_power_of_two[(USFP_DEVICE_RING & (USFP_DEVICE_RING - 1u)) == 0u ? 1 : -1];

@@ -1,12 +1,14 @@
 # usedge: `make demo` shows the main job, `make test` runs every check. Both make their own virtual environment.
 PYTHON ?= python3
 VENV   ?= .venv
+FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: help demo test lint bench qemu qemu-tools clean
+.PHONY: help demo test lint fuzz bench qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
+	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
 	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
 	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
@@ -39,7 +41,14 @@ lint: $(VENV)/.checks
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-test: lint
+fuzz:
+	@if echo 'int LLVMFuzzerTestOneInput(const unsigned char *b, unsigned long n) { return !b && n; }' \
+	    | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null; \
+	then echo "== fuzzing the C library, $(FUZZ_SECONDS) s"; \
+	    $(MAKE) --no-print-directory -s -C firmware_bridge/c fuzz SECONDS=$(FUZZ_SECONDS); \
+	else echo "== not fuzzing: clang or its libFuzzer (Debian: clang, libclang-rt-14-dev) is not installed"; fi
+
+test: lint fuzz
 	@echo "== tests"
 	@$(VENV)/bin/python -m pytest
 

@@ -61,6 +61,8 @@ class Costs:
                 self.close()
             self._faults += sent.faults
             self._quiet = 0
+        elif sent.fate == "damaged":  # a burst or a wrong baud rate goes on
+            self._quiet = 0
         else:
             self._quiet += 1
         self._lost += not sent.arrivals

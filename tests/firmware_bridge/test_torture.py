@@ -52,6 +52,13 @@ def test_one_fault_costs_one_frame_at_most(spec: str, worst: int) -> None:
     assert verdict.worst_cost == {name: worst}
 
 
+def test_faults_that_run_over_many_frames_and_into_others_are_accounted_for() -> None:
+    spec = "flip=0.1,loss=0.1:3000,insert=0.1:500,burst=0.05:9000,truncate=0.08,drop=0.1,duplicate=0.1,"
+    verdict = torture(4000, seed=11, spec=spec + "reorder=0.2,text=0.1,baud=0.01:20,saturate=0.1:100")
+    assert verdict.passed, verdict
+    assert verdict.received < verdict.corrupted
+
+
 def test_the_c_decoder_is_as_good(native: NativeEncoder) -> None:
     verdict = torture(5000, seed=7, decoder=native.decoder())
     assert verdict.passed, verdict

@@ -44,8 +44,12 @@ def stream_of(protocol: str) -> bytes:
 STREAMS = {each: stream_of(each) for each in PROTOCOLS}
 
 
+# Half a marker before a whole one is a fault of its own, and told as such elsewhere.
+noises = st.binary(max_size=300).filter(lambda noise: b"START" not in noise and b"ACQ" not in noise)
+
+
 @settings(max_examples=40)
-@given(st.sampled_from(PROTOCOLS), st.binary(max_size=300), st.lists(st.integers(0, 6000), max_size=8))
+@given(st.sampled_from(PROTOCOLS), noises, st.lists(st.integers(0, 6000), max_size=8))
 def test_the_protocol_is_found_behind_noise_and_no_record_is_lost(
     protocol: str, noise: bytes, cuts_at: list[int]
 ) -> None:

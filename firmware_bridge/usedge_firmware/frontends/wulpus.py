@@ -168,8 +168,7 @@ class WulpusFrontEnd(Gathering):
     def _step(self, events: list[Event]) -> bool:
         start = self._buffer.find(MARKER, self._at)
         if start < 0:
-            stop = len(self._buffer) if self._ended else marker_tail(self._buffer, MARKER, self._at)
-            self._pass_over(stop)
+            self._pass_over(marker_tail(self._buffer, MARKER, self._at))
             if self._ended:
                 self._settle_gap(self._gap // RECORD_SIZE)
             return False

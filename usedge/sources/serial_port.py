@@ -38,6 +38,7 @@ class SerialSource:
         self._front = front_end(options)
         self._intake = Intake(port, self._front, self.counts, options.count)
         self._stopping = False
+        self._polled = False
         self._early: list[Event] = []
 
     @property
@@ -76,8 +77,10 @@ class SerialSource:
         yield from self._take(self._early)
         silent_at, over_at = time.monotonic() + self.options.patience_s, float("inf")
         while not self._stopping and not self._intake.ended and time.monotonic() < over_at:
-            self._link.write(self._front.wants(time.monotonic()))
-            events = self._read(POLL_S)
+            wanted = self._front.wants(time.monotonic())
+            self._link.write(wanted)
+            self._polled = self._polled or bool(wanted)
+            events = self._read(self._wait_s())
             if events:
                 silent_at = time.monotonic() + self._patience_s()
                 yield from self._take(events)
@@ -90,6 +93,10 @@ class SerialSource:
     def stop(self) -> None:
         """End the iteration at the next read."""
         self._stopping = True
+
+    def _wait_s(self) -> float:
+        """How long a read may wait: a device that is asked for every A-scan must be asked in time."""
+        return min(POLL_S, 0.2 / self.prf_hz) if self._polled and self.prf_hz else POLL_S
 
     def _grace_s(self) -> float:
         """How long to wait, when all has come that was asked for, for the device to say so too."""

@@ -135,6 +135,20 @@ def test_a_corrupted_frame_is_counted_and_costs_only_itself() -> None:
     assert (source.counts.crc_errors, source.counts.resyncs, source.counts.seq_gaps) == (1, 1, 1)
 
 
+def test_what_stands_behind_a_cut_frame_is_not_lost_with_it() -> None:
+    """The end of the stream lies within the length that the cut frame announced."""
+    cut = usfp.encode_ascan(np.zeros(4000, np.int16), seq=1, fs_hz=1_000_000)[:50]
+    device = ScriptedDevice(frames(0)[0] + cut + frames(2)[0], 3)
+    try:
+        source = SerialSource(device.port, SourceOptions(patience_s=0.5))
+        with source:
+            assert [ascan.seq for ascan in source] == [0, 2]
+    finally:
+        device.close()
+    counts = source.counts
+    assert (counts.sent, counts.received, counts.seq_gaps) == (3, 2, 1)
+
+
 def test_ascans_lost_at_the_end_are_known_from_the_devices_own_count() -> None:
     seqs, source = counts_of(b"".join(frames(0, 1)), 5)
     assert seqs == [0, 1]

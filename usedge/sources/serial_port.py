@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import NoReturn
 
 from usedge.ascan import AScan
 from usedge.errors import LinkError
@@ -69,7 +70,8 @@ class SerialSource:
             if not self._intake.ended and kind is not LinkError:
                 self._stop_stream()
         finally:
-            self._intake.note(self._front.finish())
+            for _ in self._take(self._front.finish()):
+                pass
             self._intake.tally()
             self._link.close()
 
@@ -81,18 +83,22 @@ class SerialSource:
             self._link.write(wanted)
             self._polled = self._polled or bool(wanted)
             events = self._read(self._wait_s())
+            if not events and time.monotonic() > silent_at:
+                # What a frame cut short was waiting for will not come, and sound ones may stand behind it.
+                events = self._front.finish() or self._fell_silent()
             if events:
                 silent_at = time.monotonic() + self._patience_s()
                 yield from self._take(events)
-            elif time.monotonic() > silent_at:
-                raise LinkError(f"{self.port} fell silent for {self._patience_s():g} s after"
-                                f" {self.counts.received} A-scans.", "Check the cable and the board's power.")
             if self._intake.complete:
                 over_at = min(over_at, time.monotonic() + self._grace_s())
 
     def stop(self) -> None:
         """End the iteration at the next read."""
         self._stopping = True
+
+    def _fell_silent(self) -> NoReturn:
+        raise LinkError(f"{self.port} fell silent for {self._patience_s():g} s after"
+                        f" {self.counts.received} A-scans.", "Check the cable and the board's power.")
 
     def _wait_s(self) -> float:
         """How long a read may wait: a device that is asked for every A-scan must be asked in time."""

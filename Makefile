@@ -4,12 +4,13 @@ VENV   ?= .venv
 FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: help demo test lint fuzz bench qemu qemu-tools clean
+.PHONY: help demo test lint fuzz size bench qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
 	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
+	@echo "make size   flash and RAM of the C library on Cortex-M0+ and M4, by arm-none-eabi-gcc"
 	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
 	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
 	@echo "make clean  remove the virtual environment and what the checks left behind"
@@ -54,6 +55,9 @@ test: lint fuzz
 
 bench: $(VENV)/.checks
 	@$(VENV)/bin/usedge bench latency
+
+size:
+	@$(MAKE) --no-print-directory -s -C firmware_bridge/c size
 
 qemu: $(VENV)/.device
 	@command -v qemu-system-arm >/dev/null && command -v arm-none-eabi-gcc >/dev/null \

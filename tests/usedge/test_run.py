@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from usedge.resources import shipped_bundle
+from usedge_firmware import usfp
 
 USEDGE = [sys.executable, "-m", "usedge"]
 DEADLINE_S = 120
@@ -346,3 +347,15 @@ def test_real_ascans_over_a_pty_give_right_tofs(
     )
     hit = np.abs(error - np.nanmedian(error)) < 1e6 / f0_hz
     assert np.sum(hit) / 500 >= 0.9
+
+
+def test_what_the_board_says_stands_on_stderr(tmp_path: Path) -> None:
+    samples = np.zeros(100, np.int16)
+    stream = usfp.encode_ascan(samples, seq=0, fs_hz=10_000_000)
+    stream += usfp.encode_log("supply 3.1 V\x1b[2J, too low")
+    stream += usfp.encode_ascan(samples, seq=1, fs_hz=10_000_000)
+    (tmp_path / "capture.bin").write_bytes(stream)
+    process = usedge("run", "--port", f"raw:{tmp_path / 'capture.bin'}")
+    assert process.returncode == 0
+    assert process.stderr.splitlines()[0] == "device: supply 3.1 V [2J, too low"
+    assert len(process.stdout.splitlines()) == 2

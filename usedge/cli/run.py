@@ -44,6 +44,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
+    from usedge.cli.talk import DeviceTalk
     from usedge.runtime.runner import Run, RunOptions
     from usedge.sources import SourceOptions, open_source
     from usedge.spec import Gate
@@ -62,12 +63,14 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     live = sys.stdout.isatty() and not as_json
     job = Run(source, picker, [], options, facts, stop=stop)
     job.sinks = [_sink(job, port, live)]
+    talk = DeviceTalk(live)
     try:
         job.go()
     except BrokenPipeError:
         # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
+        talk.close()
         _report(job.summary(), summary, live)
     if stop.is_set():
         raise typer.Exit(130)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 from usedge.ascan import AScan
 from usedge.errors import InputError, LinkError
 from usedge.sources import SourceCounts, SourceOptions
 from usedge_firmware.continuity import Continuity
-from usedge_firmware.frontend import Ended, Event, FrontEnd, Hello, Record, Refused, Request, Started
+from usedge_firmware.frontend import Ended, Event, FrontEnd, Hello, Record, Refused, Request, Said, Started
 from usedge_firmware.frontends import UnknownFrontEndError, open_front_end
 from usedge_firmware.usfp import PayloadFormat
 
+DEVICE_TALK = "usedge.device"
+"""Name of the log in which the device's own words stand."""
 PAYLOADS = {"int16": PayloadFormat.INT16, "packed12": PayloadFormat.PACKED12,
             "rice": PayloadFormat.DELTA_RICE}
 
@@ -78,6 +81,8 @@ class Intake:
         elif isinstance(event, Ended):
             self.ended = True
             self.counts.sent = event.sent
+        elif isinstance(event, Said):
+            logging.getLogger(DEVICE_TALK).info("%s", event.text)
         elif isinstance(event, Refused):
             raise LinkError(f"{self.port} refused a command ({event.reason}).",
                             "Check --prf, --count and --payload against the board's limits.")

@@ -55,6 +55,11 @@ class Continuity:
             self.missing += max(0, _distance(next_seq, self._next))
         self.restart(next_seq)
 
+    def has(self, seq: int) -> bool:
+        """Whether an arrival of ``seq`` now would be a second copy."""
+        behind = -_distance(seq, self._next) if self._next is not None else 0
+        return 0 < behind <= self._known and not self._unseen >> (behind - 1) & 1
+
     def take(self, seq: int) -> Verdict:
         """Account for one arrival, ``seq`` modulo 2³²: "new", "late" (behind a newer one), "duplicate"."""
         if self._next is None:

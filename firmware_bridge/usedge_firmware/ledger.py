@@ -75,12 +75,18 @@ class Ledger:
         return {**{name: getattr(self, name) for name in names}, "faults": dict(self.faults)}
 
     def close(self) -> None:
-        """Write the last line and close the file; may be called twice."""
+        """Write the last line and close the file; may be called twice.
+
+        Raises ``OSError`` when that cannot be written; the file is closed then too.
+        """
         if self._file is None:
             return
-        self._write({"totals": self.totals(), "sha256": self._hash.hexdigest()})
-        self._file.close()
-        self._file = None
+        file = self._file
+        try:
+            self._write({"totals": self.totals(), "sha256": self._hash.hexdigest()})
+        finally:
+            self._file = None
+            file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:

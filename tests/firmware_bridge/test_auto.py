@@ -25,7 +25,7 @@ from tests.firmware_bridge.foreign_streams import (
     vector,
 )
 from usedge_firmware import usfp
-from usedge_firmware.dialect import DeviceState
+from usedge_firmware.dialect import DeviceDescription, DeviceState
 from usedge_firmware.frontend import LinkStats, Record, Request, Said
 from usedge_firmware.frontends import DIALECTS, FRONT_ENDS, UnknownFrontEndError, open_dialect, open_front_end
 from usedge_firmware.frontends.auto import MOST_WORDS, AutoFrontEnd
@@ -169,7 +169,17 @@ def test_a_board_that_has_begun_to_answer_is_left_alone_with_it() -> None:
     front.feed(STREAMS["wulpus"][:814])
     assert [front.probe() for _ in range(3)] == [b""] * 3
     assert front.probe() == usfp.command_info()
-    assert front.stop() == open_front_end("wulpus", Request()).stop()
+    stops = {each: open_front_end(each, Request()).stop() for each in ("usfp", "wulpus")}
+    assert front.stop() == b"\n" + stops["usfp"] + b"\n" + stops["wulpus"]
+
+
+def test_all_that_were_asked_are_told_to_stop_in_words_that_each_understands() -> None:
+    front = AutoFrontEnd(Request())
+    asked = b"".join(front.probe() for _ in range(5))
+    for protocol in ("p0rk", "wulpus"):
+        device = open_dialect(protocol, DeviceDescription(fs_hz=8_000_000, n_samples=400))
+        kinds = [order.kind for order in device.orders(asked + front.stop())]
+        assert ("start" in kinds, kinds[-1]) == (True, "stop"), protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -157,3 +157,12 @@ def test_memory_does_not_grow_with_the_stream(step: int) -> None:
         account.take(each)
     assert account.missing == (60_000 - 1) * (step - 1)
     assert sys.getsizeof(account._unseen) < WINDOW // 4
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_a_second_copy_is_known_before_it_is_taken(arrivals: list[int]) -> None:
+    account = Continuity()
+    account.restart(5)
+    for each in arrivals:
+        foreseen = account.has(each)
+        assert (account.take(each) == "duplicate") == foreseen

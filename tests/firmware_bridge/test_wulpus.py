@@ -188,6 +188,15 @@ def test_a_board_that_starts_anew_after_our_config_says_so() -> None:
     assert numbers(7, 7, 6, 7) == [7, 7, 6, 7]
 
 
+def test_a_late_record_after_our_config_is_no_new_start() -> None:
+    front = WulpusFrontEnd(Request())
+    front.probe()
+    wire = [1, 0, *range(2, 300), 7, 300]
+    events = front.feed(b"".join(record(each, bytes(800)) for each in wire))
+    assert seqs(records_of(events)) == wire
+    assert not [each for each in events if isinstance(each, Started)]
+
+
 def test_what_the_host_knows_of_the_wire_is_taken() -> None:
     (first, *_), front = decode("wulpus", STREAM, fs_hz=4e6, t0_us=11.5, prf_hz=10.0)
     assert (first.fs_hz, first.t0_us) == (4e6, 11.5)

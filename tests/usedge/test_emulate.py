@@ -97,6 +97,8 @@ def test_an_array_is_taken_by_its_name_and_its_rows(tmp_path: Path) -> None:
         (["--ledger", "/no/such/ledger", "--data", "{npz}"], "/no/such/ledger"),
         (["--link", "{npz}", "--data", "{npz}"], "no symbolic link"),
         (["--link", "/no/such/link", "--data", "{npz}"], "/no/such/link"),
+        (["--prf", "nan", "--data", "{npz}"], "PRF nan Hz"),
+        (["--prf", "0.0001", "--data", "{npz}"], "PRF 0.0001 Hz"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], words: str) -> None:

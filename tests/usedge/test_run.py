@@ -277,6 +277,13 @@ def test_gate_outside_the_ascan() -> None:
         ("--runtime", "warp"),
         ("--protocol", "morse"),
         ("--runtime", "classical", "--method", "guess"),
+        ("--prf", "5e+06"),
+        ("--prf", "0.0001"),
+        ("--prf", "nan"),
+        ("--count", "5000000000"),
+        ("--seconds", "nan"),
+        ("--patience", "inf"),
+        ("--summary", "/no/such/summary.json"),
     ],
 )
 def test_bad_option_values(arguments: tuple[str, ...]) -> None:

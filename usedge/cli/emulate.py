@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import sys
 import threading
@@ -41,16 +43,21 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
     faults_seed: Annotated[int, typer.Option(min=0, help="Seed of the faults; stored in --ledger.")] = 0,
     ledger: Annotated[Path | None, typer.Option(help="File that tells what became of every A-scan.")] = None,
     link: Annotated[Path | None, typer.Option(help="Symbolic link to keep leading to the pty.")] = None,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Answer a host's commands and stream A-scans, as a board's firmware does. Prints the port first."""
+    if not (math.isfinite(prf) and (prf == 0 or round(prf * 1000))):
+        raise InputError(f"PRF {prf:g} Hz is out of range.", "Give 0 (as fast as it is read), 0.001 or more.")
     content = _recorded(data, x, rows) if data else _synthetic(preset, ascans, seed, samples)
     first = content[0]
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    if until_eof:
+        threading.Thread(target=_await_eof, args=(stop,), daemon=True).start()
     with ExitStack() as cleanup:
         injector = _injector(faults, faults_seed, ledger, content)
-        cleanup.callback(injector.ledger.close)
+        cleanup.callback(_close_ledger, injector, ledger)
         if link is None and injector.plan.rate("disconnect"):
             link = Path(cleanup.enter_context(TemporaryDirectory(prefix="usedge-"))) / "port"
         device = cleanup.enter_context(_device(content, injector, dialect, prf, port, link))
@@ -58,12 +65,28 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
         sys.stdout.flush()
         sys.stderr.write(f"usedge: {len(content)} A-scans of {len(first.samples)} samples"
                          f" at {first.fs_hz / 1e6:g} MHz, PRF {prf:g} Hz; stop with Ctrl-C.\n")
-        device.serve(stop, exit_after=count or None)
+        _serve(device, stop, count)
     sys.stderr.write(f"usedge: sent {device.sent} A-scans, {device.overruns} PRF slots missed.\n")
     if faults:
         fates = injector.ledger.totals()
         told = ", ".join(f"{fates[each]} {each}" for each in ("intact", "damaged", "dropped", "copies"))
         sys.stderr.write(f"usedge: faults with seed {faults_seed}: {told}.\n")
+
+
+def _await_eof(stop: threading.Event) -> None:
+    """Set ``stop`` when whoever holds our standard input has gone, killed or not."""
+    # os.read: a thread that waits in sys.stdin would hold its lock when the interpreter ends.
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
+def _serve(device: VirtualTransducer, stop: threading.Event, count: int) -> None:
+    try:
+        device.serve(stop, exit_after=count or None)
+    except OSError as error:
+        raise LinkError(f"{error.filename or device.port} failed after {device.sent} A-scans"
+                        f" ({error.strerror or error}).", "Check the port and the ledger's disk.") from None
 
 
 def _injector(faults: str, seed: int, ledger: Path | None, content: list[AScan]) -> Injector:
@@ -79,6 +102,14 @@ def _injector(faults: str, seed: int, ledger: Path | None, content: list[AScan])
         raise InputError(f"{error}.") from None
     except OSError as error:
         raise InputError(f"ledger {ledger} cannot be made ({error.strerror}).", "Check --ledger.") from None
+
+
+def _close_ledger(injector: Injector, ledger: Path | None) -> None:
+    try:
+        injector.ledger.close()
+    except OSError as error:
+        raise InputError(f"ledger {ledger} cannot be written ({error.strerror}); it was cut short.",
+                         "Is the disk full?") from None
 
 
 def _device(content: list[AScan], injector: Injector, dialect: str, prf: float, port: str | None,

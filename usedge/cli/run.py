@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -49,6 +50,10 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     from usedge.sources import SourceOptions, open_source
     from usedge.spec import Gate
 
+    _check_numbers(baud=baud, speed_of_sound=speed_of_sound, fs_mhz=fs_mhz, t0_us=t0_us, prf=prf,
+                   seconds=seconds, patience=patience)
+    if summary is not None and (summary.is_dir() or not summary.parent.is_dir()):
+        raise InputError(f"summary {summary} cannot be written.", "Name a file in a folder that exists.")
     if speed_of_sound is not None and not speed_of_sound > 0:
         raise InputError(f"speed of sound {speed_of_sound:g} m/s is not positive.", "Water at 20 °C: 1482.")
     options = RunOptions(Gate.parse(gate) if gate else None, speed_of_sound, count, seconds)
@@ -58,8 +63,13 @@ def run(  # noqa: PLR0913, PLR0917 - its options
                                              fs_mhz * 1e6 if fs_mhz else None, t0_us))
     stop = threading.Event()
     picker, facts = _picker(runtime, bundle, method, f0_mhz)
+
+    def leave(*_: object) -> None:
+        stop.set()
+        source.stop()  # it may still be looking for a board
+
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stop.set())
+        signal.signal(name, leave)
     live = sys.stdout.isatty() and not as_json
     job = Run(source, picker, [], options, facts, stop=stop)
     job.sinks = [_sink(job, port, live)]
@@ -74,6 +84,13 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         _report(job.summary(), summary, live)
     if stop.is_set():
         raise typer.Exit(130)
+
+
+def _check_numbers(**options: float | None) -> None:
+    """Refuse "nan" and "inf", which pass every test of a least value."""
+    for name, value in options.items():
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"--{name.replace('_', '-')} {value} is no number to work with.")
 
 
 def _picker(runtime: str, bundle: Path | None, method: str,

@@ -17,12 +17,21 @@ DEVICE_TALK = "usedge.device"
 """Name of the log in which the device's own words stand."""
 PAYLOADS = {"int16": PayloadFormat.INT16, "packed12": PayloadFormat.PACKED12,
             "rice": PayloadFormat.DELTA_RICE}
+LEAST_PRF_HZ, MOST_PRF_HZ = 0.001, 4_294_967
+MOST_ASCANS = 0xFFFFFFFF
+"""What a command can say: millihertz and A-scans of 32 bits."""
 
 
 def front_end(options: SourceOptions) -> FrontEnd:
     """The front end that ``options`` ask for; raises InputError for an unknown protocol or payload format."""
     if options.payload not in PAYLOADS:
         raise InputError(f"payload format {options.payload!r} is unknown.", f"Known: {', '.join(PAYLOADS)}.")
+    if options.prf_hz and not LEAST_PRF_HZ <= options.prf_hz <= MOST_PRF_HZ:
+        raise InputError(f"PRF {options.prf_hz:g} Hz is out of range.",
+                         f"Give 0 (the device's own) or {LEAST_PRF_HZ:g} to {MOST_PRF_HZ} Hz.")
+    if options.count > MOST_ASCANS:
+        raise InputError(f"a count of {options.count} A-scans is out of range.",
+                         f"Give 0 (no end) or up to {MOST_ASCANS}.")
     request = Request(options.prf_hz, options.count, PAYLOADS[options.payload], options.fs_hz, options.t0_us)
     try:
         return open_front_end(options.protocol, request)
@@ -33,7 +42,8 @@ def front_end(options: SourceOptions) -> FrontEnd:
 class Intake:
     """The account of one stream of at most ``limit`` A-scans (0: no end); more than that is not heeded.
 
-    ``ended`` as the device told; ``prf_hz`` its own PRF, None when it did not say.
+    ``ended`` as the device told; ``prf_hz`` its own PRF, None when it did not say; ``reboots`` times that it
+    said who it is under another session.
     """
 
     def __init__(self, port: str, front: FrontEnd, counts: SourceCounts, limit: int = 0) -> None:
@@ -43,6 +53,8 @@ class Intake:
         self.limit = limit
         self.prf_hz: float | None = None
         self.ended = False
+        self.reboots = 0
+        self._session_id: int | None = None
         self._numbers = Continuity()
 
     @property
@@ -54,7 +66,8 @@ class Intake:
         """The A-scans among ``events``, each once; raises LinkError when the device refuses to stream."""
         for event in events:
             if isinstance(event, Record):
-                if not self.complete and self._numbers.take(event.seq) != "duplicate":
+                heeded = not self.complete or self._numbers.has(event.seq)
+                if heeded and self._numbers.take(event.seq) != "duplicate":
                     self._count()
                     yield AScan(event.samples, event.fs_hz, event.t0_us, event.seq, t_ns, event.gain_db,
                                 event.channel, event.rf)
@@ -75,7 +88,7 @@ class Intake:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Hello):
-            self.prf_hz = event.prf_hz or None
+            self._meet(event)
         elif isinstance(event, Started):
             self._numbers.restart(event.next_seq)
         elif isinstance(event, Ended):
@@ -86,6 +99,13 @@ class Intake:
         elif isinstance(event, Refused):
             raise LinkError(f"{self.port} refused a command ({event.reason}).",
                             "Check --prf, --count and --payload against the board's limits.")
+
+    def _meet(self, hello: Hello) -> None:
+        self.prf_hz = hello.prf_hz or None
+        if self._session_id is not None and hello.session_id != self._session_id:
+            self.reboots += 1
+            self._numbers.restart(None)  # a restarted number is no second copy
+        self._session_id = hello.session_id
 
     def _count(self) -> None:
         self.counts.received = self._numbers.received

@@ -13,6 +13,7 @@ from usedge.errors import LinkError
 
 READ_BYTES = 65_536
 WRITE_PATIENCE_S = 1.0
+DRAIN_S = 0.2
 
 
 class Link:
@@ -57,8 +58,9 @@ class Link:
             raise self._gone(error) from None
 
     def drain(self) -> None:
-        """Throw away what lies in the buffers."""
-        while self.read(0.0):
+        """Throw away what lies in the buffers; of a board that never pauses, what it sends meanwhile."""
+        deadline = time.monotonic() + DRAIN_S
+        while self.read(0.0) and time.monotonic() < deadline:
             pass
         self.n_bytes = 0
 
@@ -76,7 +78,7 @@ def _open(port: str, baud: int) -> serial.SerialBase:
     try:
         exclusive = None if "://" in port else True
         return serial.serial_for_url(port, baudrate=baud, timeout=0, exclusive=exclusive)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise LinkError(f"{port} cannot be opened at {baud} baud: {error}.",
                         "Check --port and --baud.") from None
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from usedge.sources.intake import Intake, front_end
 from usedge_firmware.frontend import Event
 
 CHUNK_BYTES = 65_536
+POLL_S = 0.1
 
 
 class RawSource:
@@ -30,6 +33,7 @@ class RawSource:
         self._front = front_end(options)
         self._intake = Intake(port, self._front, self.counts, options.count)
         self._stopping = False
+        self._n_bytes = 0
 
     @property
     def protocol(self) -> str:
@@ -38,14 +42,15 @@ class RawSource:
 
     def __enter__(self) -> RawSource:
         try:
-            self._file = self.path.open("rb")
+            # Without waiting: a named pipe nobody writes to must not keep us from being stopped.
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise InputError(f"{self.path} cannot be read ({error.strerror}).") from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._file.close()
+        os.close(self._fd)
         self._intake.tally()
 
     def __iter__(self) -> Iterator[AScan]:
@@ -53,13 +58,13 @@ class RawSource:
             yield from self._intake.ascans(events, time.monotonic_ns())
             if self._stopping or self._intake.complete:
                 return
-        if not self.counts.received:
+        if not self.counts.received and not self._stopping:
             spoken = "any known protocol" if self.protocol == "auto" else f"protocol {self.protocol}"
             raise InputError(f"{self.path} holds no whole A-scan of {spoken}"
-                             f" ({self.path.stat().st_size} bytes).", "Is it a capture of a port?")
+                             f" ({self._n_bytes} bytes).", "Is it a capture of a port?")
 
     def stop(self) -> None:
-        """End the iteration at the next chunk."""
+        """End the iteration at the next chunk, or while waiting for one."""
         self._stopping = True
 
     def _decoded(self) -> Iterator[list[Event]]:
@@ -71,7 +76,14 @@ class RawSource:
         yield self._front.finish()
 
     def _read(self) -> bytes:
-        try:
-            return self._file.read(CHUNK_BYTES)
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be read ({error.strerror}).") from None
+        """What there is, at most a chunk; empty at the end, or when stopped while waiting on a pipe."""
+        while not self._stopping:
+            if not select.select([self._fd], [], [], POLL_S)[0]:
+                continue
+            try:
+                chunk = os.read(self._fd, CHUNK_BYTES)
+            except OSError as error:
+                raise InputError(f"{self.path} cannot be read ({error.strerror}).") from None
+            self._n_bytes += len(chunk)
+            return chunk
+        return b""

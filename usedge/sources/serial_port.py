@@ -17,6 +17,8 @@ from usedge_firmware.frontend import Event, Started
 POLL_S = 0.1
 ASK_EVERY_S = 0.5
 STOP_PATIENCE_S = 1.0
+BUSY_S = 0.5
+"""A line that bore bytes this recently is not silent, whatever they mean."""
 QUIET_S = 0.2
 """A device that does not acknowledge is taken to have stopped after this long without a byte."""
 
@@ -40,6 +42,8 @@ class SerialSource:
         self._intake = Intake(port, self._front, self.counts, options.count)
         self._stopping = False
         self._polled = False
+        self._reboots = 0
+        self._n_understood = 0
         self._early: list[Event] = []
 
     @property
@@ -60,14 +64,14 @@ class SerialSource:
             self._find()
             self._start()
         except BaseException:
-            self._link.close()
+            self._leave()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         try:
-            if not self._intake.ended and kind is not LinkError:
+            if not self._intake.ended:
                 self._stop_stream()
         finally:
             for _ in self._take(self._front.finish()):
@@ -87,18 +91,30 @@ class SerialSource:
                 # What a frame cut short was waiting for will not come, and sound ones may stand behind it.
                 events = self._front.finish() or self._fell_silent()
             if events:
-                silent_at = time.monotonic() + self._patience_s()
+                silent_at, self._n_understood = time.monotonic() + self._patience_s(), self._link.n_bytes
                 yield from self._take(events)
+                self._check_session()
             if self._intake.complete:
                 over_at = min(over_at, time.monotonic() + self._grace_s())
 
     def stop(self) -> None:
-        """End the iteration at the next read."""
+        """End the iteration at the next read, and the search for a protocol too."""
         self._stopping = True
 
     def _fell_silent(self) -> NoReturn:
+        n_bytes = self._link.n_bytes - self._n_understood
+        if time.monotonic_ns() - self._link.read_ns < BUSY_S * 1e9:
+            raise LinkError(f"{self.port} sent {n_bytes} bytes, but no valid frame for"
+                            f" {self._patience_s():g} s after {self.counts.received} A-scans.",
+                            "Look for noise on the line or a second program on the port.")
         raise LinkError(f"{self.port} fell silent for {self._patience_s():g} s after"
                         f" {self.counts.received} A-scans.", "Check the cable and the board's power.")
+
+    def _check_session(self) -> None:
+        """A board that was reset waits for a start, and everything before belongs to another account."""
+        if self._intake.reboots > self._reboots:
+            raise LinkError(f"{self.port}: the board was reset after {self.counts.received} A-scans.",
+                            "Check its supply, and restart.")
 
     def _wait_s(self) -> float:
         """How long a read may wait: a device that is asked for every A-scan must be asked in time."""
@@ -113,20 +129,27 @@ class SerialSource:
 
     def _find(self) -> None:
         """Ask who is there, again and again: a board may still be booting."""
-        deadline = time.monotonic() + self.options.patience_s
-        while self._front.seen < self._front.evidence:
+        begun = time.monotonic()
+        while self._front.seen < self._front.evidence and not self._stopping:
+            deadline = begun + self._search_s()
             if time.monotonic() >= deadline:
                 raise LinkError(*self._silence())
             self._link.write(self._front.probe())
             self._listen(min(time.monotonic() + ASK_EVERY_S, deadline))
 
+    def _search_s(self) -> float:
+        """A board that has begun to send is given the time for its evidence at the PRF asked for."""
+        slow = self.options.prf_hz and self._link.n_bytes
+        return self.options.patience_s + (3.0 / self.options.prf_hz if slow else 0.0)
+
     def _listen(self, until: float) -> None:
         """Listen until the protocol is known; something valid on the wire is worth waiting for more."""
-        while self._front.seen < self._front.evidence and time.monotonic() < until:
+        while (self._front.seen < self._front.evidence and not self._stopping
+               and time.monotonic() < until):
             self._early += self._read(min(POLL_S, max(0.0, until - time.monotonic())))
 
     def _silence(self) -> tuple[str, str]:
-        wait = f"in {self.options.patience_s:g} s"
+        wait = f"in {self._search_s():g} s"
         if not self._link.n_bytes:
             return (f"{self.port} sent nothing {wait}.",
                     "Is this the right port, is the board powered, does its firmware speak"
@@ -137,27 +160,48 @@ class SerialSource:
 
     def _start(self) -> None:
         """Start the stream. What comes before the answer belongs to one that another host left running."""
+        if self._stopping:
+            return
+        self._check_prf()
         begin = self._front.start()
         self._link.write(begin)
         if not (begin and self._front.acknowledges):
             return
         self._intake.note(self._early)
         deadline = time.monotonic() + self.options.patience_s
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._stopping:
             events = self._read(POLL_S)
-            for i, event in enumerate(events):
-                if isinstance(event, Started):
-                    self._early = events[i:]
-                    return
-            self._intake.note(events)
+            begun = next((i for i, event in enumerate(events) if isinstance(event, Started)), len(events))
+            self._intake.note(events[:begun])
+            if begun < len(events):
+                self._early, self._reboots = events[begun:], self._intake.reboots
+                return
+        if self._stopping:
+            return
         raise LinkError(f"{self.port} did not acknowledge START in {self.options.patience_s:g} s.",
                         "Reset the board; is its firmware current?")
+
+    def _check_prf(self) -> None:
+        most_hz = self._front.max_prf_hz
+        if most_hz is not None and self.options.prf_hz > most_hz:
+            raise LinkError(f"{self.port} speaks {self.protocol}, which takes at most {most_hz:g} A-scans a"
+                            f" second, not {self.options.prf_hz:g}.", "Ask for a lower --prf.")
+
+    def _leave(self) -> None:
+        """Close before the stream is ours; our questions may have made the board transmit."""
+        try:
+            self._link.write(self._front.stop())
+        except LinkError:
+            pass  # the port is gone, or takes nothing
+        finally:
+            self._link.close()
 
     def _stop_stream(self) -> None:
         """Stop, and count the A-scans that were already on the wire as received and not classified."""
         try:
             self._link.write(self._front.stop())
-            quiet_at = time.monotonic() + (STOP_PATIENCE_S if self._front.acknowledges else QUIET_S)
+            answers = self._front.acknowledges and self._front.seen
+            quiet_at = time.monotonic() + (STOP_PATIENCE_S if answers else QUIET_S)
             deadline = time.monotonic() + STOP_PATIENCE_S
             while not self._intake.ended and time.monotonic() < min(quiet_at, deadline):
                 for _ in self._take(self._read(POLL_S)):

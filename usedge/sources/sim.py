@@ -37,7 +37,9 @@ class SimSource(SerialSource):
 
     def __enter__(self) -> SimSource:
         # A session of its own: Ctrl-C at the terminal must stop the reader first.
-        self._process = subprocess.Popen([sys.executable, "-m", "usedge", "emulate", *self._arguments],
+        # It leaves when our end of its standard input is closed, by us or by our death.
+        self._process = subprocess.Popen([sys.executable, "-m", "usedge", "emulate", "--until-eof",
+                                          *self._arguments], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                          start_new_session=True)
         try:
@@ -64,6 +66,8 @@ class SimSource(SerialSource):
         if not port:
             _, talk = self._stopped()
             said = talk.strip().splitlines()[-1] if talk.strip() else "it said nothing"
+            if self._process.returncode == InputError.exit_code:
+                raise InputError(said.removeprefix("usedge: "))
             raise LinkError(f"the virtual transducer did not start: {said}")
         return port
 

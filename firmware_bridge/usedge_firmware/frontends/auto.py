@@ -120,10 +120,16 @@ class AutoFrontEnd:
         return self.chosen.start() if self.chosen else b""
 
     def stop(self) -> bytes:
-        """Return the bytes that end the stream: of the chosen one, or of those that were heard at all."""
+        """Return the bytes that end the stream: of the chosen one, or of those that were heard or asked.
+
+        A question may have made a board transmit whose answer was not understood.
+        """
         if self.chosen is not None:
             return self.chosen.stop()
-        return b"".join(each.stop() for each in self._candidates.values() if each.seen)
+        asked = _ROUND[: self._asked]
+        words = [each.stop() for name, each in self._candidates.items() if each.seen or name in asked]
+        # A line end before each: what stands before it must not become part of a command in text.
+        return b"".join(b"\n" + each for each in words if each)
 
     def wants(self, now_s: float) -> bytes:
         """Return what the chosen one wants sent now."""

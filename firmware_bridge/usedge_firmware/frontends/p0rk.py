@@ -190,6 +190,8 @@ class P0rkFrontEnd(Gathering):
         self._asked = deque(["clear", *arm, "start"])
         self._armed = bool(arm)
         prf_hz = max(1, round(self.request.prf_hz or DEFAULT_PRF_HZ))
+        if not arm:  # a board is found even when more is asked of it than it can do
+            prf_hz = min(prf_hz, LIMIT_HZ[PayloadType.RAW])
         return b"\nstream stop\n" + b"pulser arm\n" * len(arm) + b"stream start raw %d\n" % prf_hz
 
     def _step(self, events: list[Event]) -> bool:

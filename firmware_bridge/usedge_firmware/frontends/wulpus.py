@@ -35,6 +35,10 @@ _PERIOD_TICKS = (655, 65_535)
 _GAIN_REGISTERS = range(17, 64)
 _TICKS_PER_US = 5
 _BELIEVED_AHEAD = 4096
+_REORDERED = 4
+"""A number that falls back by no more than this came late; the device did not start anew."""
+_SETTLED = 256
+"""After so many numbers in their order, none of a former stream is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ class WulpusFrontEnd(Gathering):
         return RESTART
 
     def _configure(self) -> bytes:
-        self._configured = self._numbers.may_restart = True
+        self._configured = True
+        self._numbers.expect_restart()
         return self.config.pack()
 
     def _step(self, events: list[Event]) -> bool:
@@ -232,6 +237,11 @@ class _Unwrapped:
         self.may_restart = False
         self._believed: int | None = None
         self._last = 0
+        self._in_order = 0
+
+    def expect_restart(self) -> None:
+        """The device was told to start: its numbers may soon fall back."""
+        self.may_restart, self._in_order = True, 0
 
     def take(self, number: int) -> tuple[int, bool]:
         """Return the number, modulo 2³², and whether the device started anew with it."""
@@ -239,9 +249,12 @@ class _Unwrapped:
             self._believed = self._last = number
             return number, False
         ahead = _nearest(number - self._believed)
-        restarted = self.may_restart and ahead < 0
+        restarted = self.may_restart and ahead < -_REORDERED
+        self._in_order = self._in_order + 1 if abs(ahead) <= _REORDERED else 0
+        if restarted or self._in_order >= _SETTLED:
+            self.may_restart = False
         if restarted:
-            self.may_restart, self._believed, ahead = False, number, 0
+            self._believed, ahead = number, 0
         seq = self._believed + ahead
         if abs(ahead) <= _BELIEVED_AHEAD or abs(_nearest(number - self._last)) <= _BELIEVED_AHEAD:
             self._believed = seq

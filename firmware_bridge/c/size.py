@@ -1,7 +1,7 @@
 """What the C library takes of a microcontroller: bytes of flash and RAM, by function and in all.
 
 ``python3 size.py`` prints the tables; ``--update`` writes them into the README of firmware_bridge/. Standard
-library only. Exit status 0, or 2 where the cross compiler is missing.
+library only. Exit status 0; 1 when something fails, with its words; 2 where the cross compiler is missing.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def symbols(nm: str, file: Path) -> dict[str, int]:
     return sizes
 
 
+def nm_of(compiler: str) -> str:
+    """Return the ``nm`` that belongs to ``compiler``, by the compiler's own word."""
+    return run(compiler, "-print-prog-name=nm").strip()
+
+
 def library(compiler: str, core: str, folder: Path) -> list[Path]:
     """Compile both sources for ``core``; return their objects."""
     objects = []
@@ -69,7 +74,7 @@ def linked(compiler: str, core: str, folder: Path, calls: list[str]) -> tuple[in
     objects = map(str, library(compiler, core, folder))
     link = ("-nostdlib", "-Wl,--gc-sections,-e,entry,-u,entry", "-lgcc")
     run(compiler, *flags, str(source), *objects, *link, "-o", str(program))
-    rows = run(compiler.replace("gcc", "nm"), "-S", str(program))
+    rows = run(nm_of(compiler), "-S", str(program))
     own = re.findall(r"^\w+ (\w+) (\w) (\w+)", rows, re.M)
     foreign = ("entry", "memcpy", "memset", "memmove")
     ours = [(int(size, 16), kind) for size, kind, name in own if name not in foreign]
@@ -84,7 +89,7 @@ def structures(compiler: str, core: str, folder: Path) -> dict[str, int]:
     buffer = "char command_buffer_here[USFP_COMMAND_BUFFER];\n"
     source.write_text('#include "usfp.h"\n' + "".join(lines) + buffer)
     run(compiler, f"-mcpu={core}", *FLAGS, f"-I{HERE / 'include'}", "-c", str(source), "-o", str(made))
-    sizes = symbols(compiler.replace("gcc", "nm"), made)
+    sizes = symbols(nm_of(compiler), made)
     return {name.removesuffix("_here"): size for name, size in sizes.items()}
 
 
@@ -94,12 +99,19 @@ def table(head: str, rows: dict[str, list[str]]) -> list[str]:
     return lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
 
 
+def side_by_side(columns: list[dict[str, int]]) -> dict[str, list[str]]:
+    """Return a row of cells for every name; a core whose code was inlined away has a dash."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = {name: [column.get(name) for column in columns] for name in names}
+    return {f"`{name}`": ["–" if each is None else f"{each:,}" for each in row] for name, row in rows.items()}
+
+
 def report(compiler: str) -> str:
     """Return the tables as Markdown."""
     version = run(compiler, "--version").splitlines()[0]
     devices: dict[str, list[str]] = {name: [] for name in DEVICES}
     caller: dict[str, list[str]] = {}
-    functions: dict[str, list[str]] = {}
+    functions: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for core in CORES.values():
@@ -111,10 +123,8 @@ def report(compiler: str) -> str:
                 caller.setdefault(f"`{name}`", []).append(f"{size}")
             sizes: dict[str, int] = {}
             for each in library(compiler, core, folder):
-                sizes.update(symbols(compiler.replace("gcc", "nm"), each))
-            for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
-                functions.setdefault(f"`{name}`", []).append(f"{size:,}")
-    functions = {name: cells + ["–"] * (len(CORES) - len(cells)) for name, cells in functions.items()}
+                sizes.update(symbols(nm_of(compiler), each))
+            functions[core] = dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
     return "\n".join(
         [
             f"`{version}`, `-Os -ffunction-sections`, linked with `--gc-sections`; tables of 16 entries.",
@@ -123,9 +133,18 @@ def report(compiler: str) -> str:
             "",
             *table("what a caller keeps, bytes", caller),
             "",
-            *table("function or table, bytes", functions),
+            *table("function or table, bytes", side_by_side(list(functions.values()))),
         ]
     )
+
+
+def updated(readme: str, text: str) -> str:
+    """Return ``readme`` with ``text`` between its marks; raises ``ValueError`` when it lacks one."""
+    before, begun, rest = readme.partition(MARKS[0])
+    _, ended, after = rest.partition(MARKS[1])
+    if not (begun and ended):
+        raise ValueError(f"{README} lacks the marks {MARKS[0]} and {MARKS[1]}: nothing was written")
+    return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}"
 
 
 def main() -> int:
@@ -137,13 +156,18 @@ def main() -> int:
     if shutil.which(options.compiler) is None:
         sys.stderr.write(f"{options.compiler} is not installed: apt-get install gcc-arm-none-eabi\n")
         return 2
-    text = report(options.compiler)
-    if not options.update:
-        sys.stdout.write(text + "\n")
-        return 0
-    before, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    try:
+        text = report(options.compiler)
+        if options.update:
+            README.write_text(updated(README.read_text(encoding="utf-8"), text), encoding="utf-8")
+        else:
+            sys.stdout.write(text + "\n")
+    except subprocess.CalledProcessError as fault:
+        sys.stderr.write(f"{' '.join(fault.cmd)} failed:\n{fault.stderr}")
+        return 1
+    except ValueError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 1
     return 0
 
 

@@ -156,8 +156,8 @@ def load_library() -> ctypes.CDLL:
         return with_signatures(ctypes.CDLL(str(library)))
     except OSError as fault:
         raise NativeUnavailableError(
-            f"the C library cannot be built or loaded at {library}: {fault}. "
-            "Set XDG_CACHE_HOME to a folder that is writable and allows execution."
+            f"the C library cannot be built or loaded at {library}: {fault}. Set XDG_CACHE_HOME to a folder "
+            "that is writable and allows execution, and CC to a compiler for this machine."
         ) from fault
 
 
@@ -170,7 +170,11 @@ def _sources() -> Path:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "usedge"
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "usedge"
+    except RuntimeError as fault:  # a user without a home, as in some containers
+        raise NativeUnavailableError(f"{fault} Set XDG_CACHE_HOME to a folder that is writable.") from fault
 
 
 def _compile(root: Path, library: Path) -> None:
@@ -193,6 +197,8 @@ def _compile(root: Path, library: Path) -> None:
             raise NativeUnavailableError(f"'{shlex.join(command)}' took over {fault.timeout} s.") from fault
         if done.returncode != 0:
             raise NativeUnavailableError(f"'{shlex.join(command)}' failed:\n{done.stderr.strip()}")
+        # Loaded before it is kept: a cross compiler's library would stand in the way of the next one's.
+        ctypes.CDLL(str(built))
         os.replace(built, library)
 
 

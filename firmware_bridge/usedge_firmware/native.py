@@ -53,6 +53,7 @@ COMMAND_MAX: Final = 32
 """Longest command payload that a device takes, bytes: USFP_COMMAND_MAX."""
 _CHUNK: Final = 4096  # bytes handed over at a time, so that what the C side leaves is cheap to copy
 _OVERHEAD: Final = HEADER_SIZE + TRAILER_SIZE
+_NUMBERS: Final = (ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_size_t)
 _ERRORS: Final = {
     -1: "null pointer", -2: "capacity", -3: "length", -4: "a sample outside 12 bits", -5: "format",
     -6: "payload", -7: "byte order",
@@ -166,13 +167,10 @@ class NativeEncoder:
         counts, header, gathered = _contiguous(samples), _filled(CAscan(), **fields), CGather()
         made, ascan = ctypes.byref(gathered), ctypes.byref(header)
         if payload is None:
-            _checked(self._library.usfp_gather_ascan(made, ascan, counts.ctypes.data, len(counts)))
+            _called(self._library.usfp_gather_ascan, made, ascan, counts.ctypes.data, len(counts))
         else:
-            _checked(
-                self._library.usfp_gather_payload(
-                    made, ascan, payload_format, payload, len(payload), len(counts)
-                )
-            )
+            gather = self._library.usfp_gather_payload
+            _called(gather, made, ascan, payload_format, payload, len(payload), len(counts))
         return b"".join(ctypes.string_at(each.bytes, each.length) for each in gathered.piece if each.length)
 
     def encode_info(self, info: Info, *, seq: int = 0, t_us: int = 0) -> bytes:
@@ -236,12 +234,12 @@ class NativeEncoder:
 
     def _call(self, function: Any, capacity: int, *arguments: Any) -> bytes:
         out = ctypes.create_string_buffer(max(capacity, 1))
-        length = _checked(function(out, capacity, *arguments))
+        length = _called(function, out, capacity, *arguments)
         return out.raw[:length]
 
     def _samples(self, function: Any, payload: bytes, n_samples: int) -> Int16Array:
-        samples = np.empty(n_samples, np.int16)
-        _checked(function(samples.ctypes.data, n_samples, payload, len(payload), n_samples))
+        samples = np.empty(max(n_samples, 0), np.int16)
+        _called(function, samples.ctypes.data, n_samples, payload, len(payload), n_samples)
         return samples
 
 
@@ -281,8 +279,16 @@ def _checked(code: int) -> int:
     return code
 
 
+def _called(function: Any, *arguments: Any) -> int:
+    """Call it with numbers that fit its own: ctypes wraps one that is too large without a word."""
+    for kind, value in zip(function.argtypes, arguments, strict=True):
+        if kind in _NUMBERS and kind(value).value != value:
+            raise UsfpError(f"a number is out of range: {value} is none of {8 * ctypes.sizeof(kind)} bits")
+    return _checked(function(*arguments))
+
+
 def _filled(structure: Any, **fields: int) -> Any:
-    """Set the fields and read them back: ctypes wraps a number that is too large without a word."""
+    """Set the fields and read them back, because ctypes wraps these as well."""
     for name, value in fields.items():
         setattr(structure, name, value)
         if getattr(structure, name) != value:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usedge_firmware import clibrary, golden, usfp
+from usedge_firmware import clibrary, golden, payload, usfp
 from usedge_firmware import native as native_module
 from usedge_firmware.native import NativeEncoder, NativeUnavailableError, build_native_encoder
 from usedge_firmware.usfp import Command, UsfpError
@@ -106,6 +106,32 @@ def test_firmware_links_nothing_but_what_every_compiler_asks_for(
         undefined |= set(re.findall(r"U (\w+)", run(["arm-none-eabi-nm", "-u", made], text=True).stdout))
     foreign = {each for each in undefined if not each.startswith(("usfp_", "__aeabi_"))}
     assert foreign <= {"memcpy", "memmove", "memset", "memcmp"}
+
+
+def test_it_compiles_where_an_int_has_16_bits(room: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("avr-gcc")
+    if compiler is None:
+        pytest.skip("no avr-gcc on this machine: the library is compiled for ints of 32 bits only")
+    # A length above the maximum cannot be said in 16 bits, and the check for it is rightly idle there.
+    strict = [*STRICT, "-Wno-type-limits", "-Os", "-ffreestanding", f"-I{room / 'c/include'}"]
+    for source in sources(room):
+        command = [compiler, "-mmcu=atmega2560", *strict, "-c", source, "-o", str(tmp_path / "usfp.o")]
+        done = run(command, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_big_endian_machine_passes_the_same_program(room: Path, tmp_path: Path) -> None:
+    compiler, emulator = shutil.which("powerpc-linux-gnu-gcc"), shutil.which("qemu-ppc")
+    if compiler is None or emulator is None:
+        pytest.skip("no powerpc-linux-gnu-gcc or no qemu-ppc on this machine: run on little-endian CPUs only")
+    program, files = str(tmp_path / "test_usfp"), [*program_files(room), *sources(room)]
+    command = [compiler, "-static", *STRICT, "-O2", f"-I{room / 'c/include'}", *files, "-o", program]
+    done = run(command, text=True)
+    assert done.returncode == 0, done.stderr
+    done = run([emulator, program], input=b"".join(LINE))
+    assert (done.returncode, done.stderr) == (0, b"")
+    parsed = [tuple(map(int, line.split())) for line in done.stdout.decode().splitlines()]
+    assert [each[2] for each in parsed] == [seq for seq, _ in EXPECTED]
 
 
 def test_it_includes_nothing_that_firmware_lacks(room: Path) -> None:
@@ -221,6 +247,29 @@ def test_c_refuses_what_python_refuses(native: NativeEncoder, field: str, value:
         native.encode_ascan(np.zeros(1, np.float32), seq=0, fs_hz=1)
 
 
+@pytest.mark.parametrize(
+    ("call", "arguments", "fields"),
+    [
+        ("encode_log", ("x",), {"seq": 2**32}),
+        ("encode_log", ("x",), {"t_us": -1}),
+        ("encode_ack", (usfp.Ack(1),), {"t_us": 2**64}),
+        ("encode_info", (usfp.Info(1, 12, (1, 2, 3), 4, 5, 6, 7, "n"),), {"seq": -1}),
+        ("encode_ascan", (np.zeros(1, np.int16),), {"seq": 0, "fs_hz": 1, "payload_format": 256}),
+        ("unpack12", (b"\1\0", 2**16 + 1), {}),
+        ("rice_decode", (b"", 2**16), {}),
+        ("rice_decode", (b"", -1), {}),
+    ],
+)
+def test_c_wraps_no_number_that_python_refuses(
+    native: NativeEncoder, call: str, arguments: tuple[Any, ...], fields: dict[str, int]
+) -> None:
+    """A count that wrapped would return samples that nobody wrote."""
+    with pytest.raises(UsfpError):
+        getattr(payload if hasattr(payload, call) else usfp, call)(*arguments, **fields)
+    with pytest.raises(UsfpError, match="a number is out of range"):
+        getattr(native, call)(*arguments, **fields)
+
+
 @shared_native
 @given(st.lists(st.binary(min_size=1, max_size=90), min_size=5, max_size=5))
 def test_the_c_parser_finds_commands_between_garbage(native: NativeEncoder, noise: list[bytes]) -> None:
@@ -287,6 +336,63 @@ def test_a_compiler_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(NativeUnavailableError, match="failed"):
         build_native_encoder()
     assert list((tmp_path / "usedge").iterdir()) == []
+
+
+def test_an_installed_wheel_has_all_that_it_compiles(
+    compiler: str, room: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What pyproject.toml puts into the wheel is enough to compile, private headers and all."""
+    text = (room.parent / "pyproject.toml").read_text(encoding="utf-8")
+    pairs = re.findall(r'^"(firmware_bridge/\S+)" = "(usedge_firmware/\S+)"$', text, re.M)
+    assert len(pairs) == 2
+    for here, there in pairs:
+        shutil.copytree(room.parent / here, tmp_path / there)
+    monkeypatch.setattr(clibrary, "__file__", str(tmp_path / "usedge_firmware/clibrary.py"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert build_native_encoder().encode_command(COMMANDS[0]) == LINE[0]
+
+
+def test_another_machines_library_does_not_stand_in_the_way(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cross = tmp_path / "cross-cc"
+    cross.write_text('#!/bin/sh\nfor last; do :; done\necho "for another machine" > "$last"\n')
+    cross.chmod(0o755)
+    monkeypatch.setenv("CC", str(cross))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(NativeUnavailableError, match="CC to a compiler for this machine"):
+        build_native_encoder()
+    monkeypatch.setenv("CC", compiler)
+    assert isinstance(build_native_encoder(), NativeEncoder)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(NativeUnavailableError, match="XDG_CACHE_HOME"):
+        build_native_encoder()
+    assert native_module.load_native_encoder() is None
+
+
+@pytest.mark.parametrize(("seconds", "each"), [(60, 30), (3, 1), (1, 1), (0, 1)])
+def test_no_fuzzer_runs_for_ever(room: Path, tmp_path: Path, seconds: int, each: int) -> None:
+    """libFuzzer takes no time at all for all the time there is."""
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine: the C library is not fuzzed")
+    shutil.copy(room / "c/Makefile", tmp_path)
+    (tmp_path / "build").mkdir()
+    stand_ins = [f"build/fuzz_{target}" for target in ("decoder", "payload")]
+    for name in stand_ins:
+        (tmp_path / name).write_text('#!/bin/sh\necho "$*" >> build/told\n')
+        (tmp_path / name).chmod(0o755)
+    assumed = [f"--assume-old={name}" for name in stand_ins]
+    done = run(["make", "-C", str(tmp_path), "fuzz", f"SECONDS={seconds}", *assumed], text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = (tmp_path / "build/told").read_text()
+    assert re.findall(r"-max_total_time=(\S+)", told) == [str(each)] * 2
 
 
 def test_the_library_is_compiled_once(native: NativeEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from usedge_firmware import payload, usfp
 from usedge_firmware.usfp import Decoder, DecoderStats, Frame, FrameType, PayloadFormat, UsfpError
 
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"]
 SANITIZE = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 REFUSED = -6
 """USFP_ERR_PAYLOAD."""
@@ -109,6 +111,26 @@ def encoded(payload_format: int, n_samples: int, samples: bytes) -> bytes | str:
         return payload.encode_samples(np.frombuffer(samples, "<i2").astype(np.int16), payload_format)
     except UsfpError:
         return "refused"
+
+
+@pytest.mark.parametrize("target", ["decoder", "payload"])
+def test_a_big_endian_machine_of_32_bits_answers_alike(
+    replay: Callable[..., list[Description]], room: Path, tmp_path: Path, target: str
+) -> None:
+    cross, emulator = shutil.which("powerpc-linux-gnu-gcc"), shutil.which("qemu-ppc")
+    if cross is None or emulator is None:
+        pytest.skip("no powerpc-linux-gnu-gcc or no qemu-ppc on this machine: run on little-endian CPUs only")
+    c, program = room / "c", tmp_path / target
+    sources = [c / "fuzz/replay.c", c / f"fuzz/fuzz_{target}.c", *sorted((c / "src").glob("*.c"))]
+    command = [cross, "-static", *STRICT, "-O2", f"-I{c / 'include'}", *map(str, sources), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert built.returncode == 0, built.stderr
+    entries = corpus(room, target)
+    arguments = [emulator, str(program), *map(str, entries)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    theirs = [[line.split() for line in each.splitlines()[1:]] for each in done.stdout.split("file ")[1:]]
+    assert theirs == replay(target, entries)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ def build(compiler: str, room: Path, tmp_path_factory: pytest.TempPathFactory) -
         if program.exists():
             return program
         ports, c = room / "ports", room / "c"
-        sources = [ports / "tests/fake_board.c", ports / "common/usfp_device.c", *sorted((c / "src").glob("*.c"))]
+        own = [ports / "tests/fake_board.c", ports / "common/usfp_device.c"]
+        sources = [*own, *sorted((c / "src").glob("*.c"))]
         command = [compiler, *STRICT, *SANITIZE, f"-DUSFP_DEVICE_CODED={coded}", f"-I{ports / 'common'}",
                    f"-I{c / 'include'}", *map(str, sources), "-o", str(program)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

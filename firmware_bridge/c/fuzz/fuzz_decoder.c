@@ -89,8 +89,10 @@ static void mend(uint8_t *bytes, size_t length, uint8_t mode)
         if (mode & MEND_HEADER_CRC) {
             put(header + 38, slow_crc16(header, 38), 2);
         }
-        const size_t covered = USFP_HEADER_SIZE + (size_t)get(header + 12, 4);
-        if ((mode & MEND_CRC) && covered + USFP_TRAILER_SIZE <= length - at) {
+        const uint32_t payload_len = get(header + 12, 4);
+        /* As a difference: the sum of a length of 2^32 - 1 and anything wraps where size_t has 32 bits. */
+        if ((mode & MEND_CRC) && length - at >= USFP_OVERHEAD && payload_len <= length - at - USFP_OVERHEAD) {
+            const size_t covered = USFP_HEADER_SIZE + (size_t)payload_len;
             put(header + covered, slow_crc32(header, covered), 4);
         }
     }

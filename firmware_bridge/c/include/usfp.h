@@ -131,7 +131,7 @@ typedef struct {
 } usfp_ack;
 
 /* ---- Encoding ----------------------------------------------------------------------------------------
- * Each encoder returns the frame's length in bytes, or an error and has then written nothing. */
+ * Each encoder returns the frame's length in bytes, or an error; out then holds no frame. */
 
 /* Encode an A-scan of n_samples RF counts in format int16. Needs USFP_ASCAN_FRAME_SIZE(n_samples) bytes.
  * samples may be null when n_samples is 0. Errors: NULL, CAPACITY. */
@@ -159,7 +159,8 @@ int32_t usfp_encode_ack(uint8_t *out, size_t capacity, uint64_t t_us, const usfp
 
 /* ---- Encoding without a copy -------------------------------------------------------------------------
  * Three pieces to send one behind another, as by three DMA transfers: header, payload where it lies, trailer.
- * The payload must not change until it is sent. */
+ * The payload must not change until it is sent. Two of the pieces lead into the usfp_gather itself: it must
+ * not move or be copied before that either. */
 typedef struct {
     const uint8_t *bytes;
     size_t length;

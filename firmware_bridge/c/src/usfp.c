@@ -302,7 +302,7 @@ static int header_sound(const usfp_decoder *decoder, const uint8_t *header)
     const uint32_t payload_len = get32(header + 12);
     return get16(header + 38) == crc16(header, 38) && header[4] == USFP_VERSION
            && payload_len <= USFP_MAX_PAYLOAD && payload_len <= decoder->capacity - USFP_OVERHEAD
-           && length_agrees(header[5], header[6], get16(header + 10), payload_len);
+           && length_agrees(header[5], header[6], get16(header + 10), (size_t)payload_len);
 }
 
 /* Stand on a sound header and remember it: at small reads it must not be checked at every read. */

@@ -149,8 +149,8 @@ static size_t choose_parameters(uint8_t *k_plane, const int16_t *samples, size_t
         }
     }
     pad_to_byte(&k_bits);
-    *r_length = (r_bits + 7u) / 8u;
-    return *r_length + (u_bits + 7u) / 8u;
+    *r_length = (size_t)((r_bits + 7u) / 8u);
+    return *r_length + (size_t)((u_bits + 7u) / 8u);
 }
 
 static void write_codes(uint8_t *k_plane, size_t r_length, const int16_t *samples, size_t n_samples)
@@ -253,7 +253,7 @@ static int find_planes(const uint8_t *payload, size_t payload_len, size_t n_samp
     for (size_t start = 0; start < n_samples; start += USFP_RICE_BLOCK) {
         r_bits += parameter_of(payload, start) * (uint32_t)block_length(start, n_samples);
     }
-    const size_t r_length = (r_bits + 7u) / 8u;
+    const size_t r_length = (size_t)((r_bits + 7u) / 8u);
     if (payload_len - k_length < r_length) {
         return 0;
     }
@@ -390,13 +390,14 @@ int32_t usfp_read_samples(const usfp_frame *frame, int16_t *samples, size_t capa
     if (frame->type != USFP_TYPE_ASCAN) {
         return USFP_ERR_FORMAT;
     }
+    const size_t payload_len = (size_t)frame->payload_len;
     switch (frame->format) {
     case USFP_FORMAT_INT16:
         return read_int16(frame, samples, capacity);
     case USFP_FORMAT_PACKED12:
-        return usfp_unpack12(samples, capacity, frame->payload, frame->payload_len, frame->n_samples);
+        return usfp_unpack12(samples, capacity, frame->payload, payload_len, frame->n_samples);
     case USFP_FORMAT_DELTA_RICE:
-        return usfp_rice_decode(samples, capacity, frame->payload, frame->payload_len, frame->n_samples);
+        return usfp_rice_decode(samples, capacity, frame->payload, payload_len, frame->n_samples);
     default:
         return USFP_ERR_FORMAT;
     }

@@ -62,7 +62,7 @@ static int feed(usfp_device *device)
     if (length == 0) {
         return 0;
     }
-    ring->tail = tail + (uint32_t)usfp_decoder_put(&device->decoder, chunk, length);
+    ring->tail = tail + (uint32_t)usfp_decoder_put(&device->decoder, chunk, (size_t)length);
     return 1;
 }
 

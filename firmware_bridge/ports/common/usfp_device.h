@@ -4,7 +4,8 @@
  * Copy this file, usfp_device.c, usfp.h and the sources in c/src. Then write a usfp_port, which is all that
  * knows your board, call usfp_device_receive from the receive interrupt, and end main with usfp_device_run.
  * No heap, no state but the usfp_device that you own, nothing of libc but the memset
- * and memcpy that a compiler may call for.
+ * and memcpy that a compiler may call for. For little-endian CPUs that load and store 32 bits at once, as every
+ * Cortex-M: elsewhere samples do not lie in memory as on the wire, or an interrupt tears the ring's indices.
  *
  * Settings, by -D:
  *   USFP_DEVICE_RING   bytes between the receive interrupt and the main loop, a power of two; 256. A command

@@ -10,7 +10,9 @@ extern CRC_HandleTypeDef hcrc;
 void usfp_stm32_crc32_init(void)
 {
     hcrc.Instance = CRC;
+#ifdef CRC_POL_POL /* F03x to F05x know no other polynomial, and their HAL no such field */
     hcrc.Init.DefaultPolynomialUse = DEFAULT_POLYNOMIAL_ENABLE; /* 0x04C11DB7 */
+#endif
     hcrc.Init.DefaultInitValueUse = DEFAULT_INIT_VALUE_ENABLE;
     hcrc.Init.InputDataInversionMode = CRC_INPUTDATA_INVERSION_BYTE;
     hcrc.Init.OutputDataInversionMode = CRC_OUTPUTDATA_INVERSION_ENABLE;

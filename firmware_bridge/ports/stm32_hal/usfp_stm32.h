@@ -1,9 +1,10 @@
 /* A USFP device on the STM32 HAL, for a project that CubeMX has made. SPDX-License-Identifier: Apache-2.0
  *
  * In CubeMX: USART1 asynchronous, its TX on a DMA channel in normal mode, its global interrupt on; TIM2
- * counting microseconds to 2^32 - 1, internal clock; ADC1 with DMA in normal mode, 16-bit words, triggered
- * by the timer that fires your pulser; RNG. In main.c, behind the MX_..._Init calls: usfp_stm32_run().
- * SysTick's interrupt, which the HAL keeps at 1 kHz, is the tick.
+ * counting microseconds to 2^32 - 1, internal clock (where TIM2 has 16 bits, as on F1, G0x0 and L0, another
+ * timer of 32 or a clock_us of your own); ADC1 with DMA in normal mode, 16-bit words, continuous conversion,
+ * triggered by the timer that fires your pulser; RNG; CRC, for usfp_stm32_crc32. In main.c, behind the
+ * MX_..._Init calls: usfp_stm32_run(). SysTick's interrupt, which the HAL keeps at 1 kHz, is the tick.
  */
 #ifndef USFP_STM32_H
 #define USFP_STM32_H

@@ -25,10 +25,16 @@ typedef struct {
 typedef struct {
     volatile uint32_t INIT;
 } CRC_TypeDef;
+/* CMSIS has this where the CRC unit knows other polynomials. */
+#ifndef STUB_WITHOUT_CRC_POL
+#define CRC_POL_POL 0xFFFFFFFFu
+#endif
 typedef struct {
     CRC_TypeDef *Instance;
     struct {
+#ifdef CRC_POL_POL
         uint8_t DefaultPolynomialUse;
+#endif
         uint8_t DefaultInitValueUse;
         uint32_t InputDataInversionMode;
         uint32_t OutputDataInversionMode;

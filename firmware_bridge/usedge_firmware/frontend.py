@@ -114,7 +114,8 @@ class FrontEnd(Protocol):
     ``name`` as ``--protocol`` has it; ``blind_to`` what its wire cannot detect, one sentence, empty when
     nothing; ``evidence`` valid records after which a guess that this is the protocol is believed;
     ``seen`` valid records or messages so far; ``acknowledges`` whether ``start`` and ``stop`` are answered by
-    ``Started`` and ``Ended``; ``max_prf_hz`` the most A-scans a second this device takes, None = no limit.
+    ``Started`` and ``Ended``; ``max_prf_hz`` the most A-scans a second this device takes, None = no limit;
+    ``prf_hz`` the A-scans a second that ``start`` asks for, None = the device's own.
     """
 
     # Properties, so that a class constant will do and a front end that has yet to choose can answer later.
@@ -132,6 +133,9 @@ class FrontEnd(Protocol):
 
     @property
     def max_prf_hz(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def prf_hz(self) -> float | None: ...  # noqa: D102
 
     @property
     def seen(self) -> int: ...  # noqa: D102

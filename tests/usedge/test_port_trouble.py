@@ -143,6 +143,17 @@ def test_a_prf_beyond_the_board_is_told_with_its_limit(protocol: str, serve: Ser
         open_source(device.port, options).__enter__()
 
 
+@pytest.mark.parametrize(("protocol", "asked_hz", "told_hz"), [
+    ("p0rk", 0.0, 50), ("p0rk", 12.4, 12), ("wulpus", 0.0, 50), ("wulpus", 20.0, 20), ("pic0rick", 0.0, None),
+    ("usfp", 0.0, 30), ("usfp", 20.0, 20),
+])
+def test_the_prf_told_is_the_one_that_the_board_was_asked_for(protocol: str, asked_hz: float,
+                                                              told_hz: float | None, serve: Serve) -> None:
+    device = serve(dialect=protocol, prf_hz=30.0)
+    with open_source(device.port, SourceOptions(protocol=protocol, prf_hz=asked_hz)) as source:
+        assert source.prf_hz == (None if told_hz is None else pytest.approx(told_hz, rel=0.01))
+
+
 def test_a_reset_of_the_board_is_told_as_one(serve: Serve) -> None:
     device = serve(prf_hz=0.0, injector=Injector(FaultPlan.parse("reset=0.2:0.01"), seed=1))
     with pytest.raises(LinkError, match="was reset after"), \

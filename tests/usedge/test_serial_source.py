@@ -204,6 +204,14 @@ def test_why_a_port_does_not_open(code: int, words: str) -> None:
     assert next_step
 
 
+@pytest.mark.parametrize(("port", "words"), [
+    ("socket://127.0.0.1:1", "refused"), ("socket://x", "HOST:PORT"), ("socket://[::1]:99999", "HOST:PORT"),
+])
+def test_why_a_socket_does_not_open(port: str, words: str) -> None:
+    with pytest.raises(LinkError, match=words):
+        open_source(port, SourceOptions()).__enter__()
+
+
 def test_an_unknown_scheme_prints_the_known_ones() -> None:
     with pytest.raises(InputError, match="sim:, replay:"):
         open_source("gopher:x", SourceOptions())

@@ -85,8 +85,17 @@ def _open(port: str, baud: int) -> serial.SerialBase:
         raise LinkError(*why_not(port, error)) from None
 
 
+def _last_words(error: OSError) -> str:
+    """What is wrong with a socket; pyserial wraps whatever it met, a bad port number too."""
+    cause = error.__context__
+    return (cause.strerror or str(cause)) if isinstance(cause, OSError) else "this is not socket://HOST:PORT"
+
+
 def why_not(port: str, error: OSError) -> tuple[str, str]:
     """Why ``port`` did not open, and what to do about it."""
+    if port.startswith("socket:"):
+        return (f"{port} cannot be reached ({_last_words(error)}).",
+                "Does anything listen there? Example: socket://127.0.0.1:4000.")
     code = error.errno or getattr(error.__context__, "errno", None)
     if code == errno.ENOENT:
         return f"port {port} does not exist.", "Plug the board in, or try --port sim://."

@@ -53,8 +53,8 @@ class SerialSource:
 
     @property
     def prf_hz(self) -> float | None:
-        """A-scans a second that were asked for, or the device's own; None when neither is known."""
-        return self.options.prf_hz or self._intake.prf_hz
+        """A-scans a second that the board was asked for, or its own; None when neither is known."""
+        return self._front.prf_hz or self._intake.prf_hz
 
     def __enter__(self) -> SerialSource:
         self._link = Link(self.port, self.options.baud)

@@ -59,6 +59,11 @@ class AutoFrontEnd:
         return self.chosen.max_prf_hz if self.chosen else None
 
     @property
+    def prf_hz(self) -> float | None:
+        """A-scans a second that the chosen one asks for."""
+        return self.chosen.prf_hz if self.chosen else self.request.prf_hz or None
+
+    @property
     def seen(self) -> int:
         """Valid records or messages of the chosen one; 0 before."""
         return self.chosen.seen if self.chosen else 0

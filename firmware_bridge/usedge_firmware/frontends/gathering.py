@@ -30,6 +30,11 @@ class Gathering(ABC):
         return self._stats
 
     @property
+    def prf_hz(self) -> float | None:
+        """A-scans a second that ``start`` asks for, None = the device's own."""
+        return self.request.prf_hz or None
+
+    @property
     def pending(self) -> int:
         """Bytes held back until more arrive."""
         return len(self._buffer)

@@ -162,6 +162,11 @@ class P0rkFrontEnd(Gathering):
         self._told_flags = 0
         self._told_drops: int | None = None
 
+    @property
+    def prf_hz(self) -> float:
+        """A-scans a second that ``start`` asks for: whole ones, this board knows no others."""
+        return float(max(1, round(self.request.prf_hz or DEFAULT_PRF_HZ)))
+
     def reset(self) -> None:
         """Forget the bytes held back and the questions unanswered, as after a reconnect."""
         super().reset()
@@ -189,7 +194,7 @@ class P0rkFrontEnd(Gathering):
         # for a stream that is running, perhaps of another type.
         self._asked = deque(["clear", *arm, "start"])
         self._armed = bool(arm)
-        prf_hz = max(1, round(self.request.prf_hz or DEFAULT_PRF_HZ))
+        prf_hz = round(self.prf_hz)
         if not arm:  # a board is found even when more is asked of it than it can do
             prf_hz = min(prf_hz, LIMIT_HZ[PayloadType.RAW])
         return b"\nstream stop\n" + b"pulser arm\n" * len(arm) + b"stream start raw %d\n" % prf_hz

@@ -144,6 +144,11 @@ class WulpusFrontEnd(Gathering):
         self._configured = False
         self._patience = Patience()
 
+    @property
+    def prf_hz(self) -> float:
+        """A-scans a second that the config packet asks for."""
+        return self.config.prf_hz
+
     def reset(self) -> None:
         """Forget the bytes held back and the numbering, as after a reconnect."""
         super().reset()

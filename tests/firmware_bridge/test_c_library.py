@@ -108,6 +108,29 @@ def test_firmware_links_nothing_but_what_every_compiler_asks_for(
     assert foreign <= {"memcpy", "memmove", "memset", "memcmp"}
 
 
+def test_cpp_takes_the_headers(compiler: str, room: Path, tmp_path: Path) -> None:
+    cpp = shutil.which("g++")
+    if cpp is None:
+        pytest.skip("no g++ on this machine: the headers are not included by C++")
+    program = tmp_path / "program"
+    (tmp_path / "main.cpp").write_text(
+        '#include "usfp_device.h"\nstatic uint8_t out[USFP_COMMAND_FRAME_SIZE];\nint main() {\n'
+        "    usfp_command stop{};\n    stop.opcode = USFP_OPCODE_STOP;\n"
+        "    return usfp_encode_command(out, sizeof out, &stop) == int32_t{sizeof out} ? 0 : 1;\n}\n"
+    )
+    objects = []
+    for source in sources(room):
+        objects.append(str(tmp_path / f"{Path(source).stem}.o"))
+        command = [compiler, *STRICT, f"-I{room / 'c/include'}", "-c", source, "-o", objects[-1]]
+        assert run(command).returncode == 0
+    strict = ["-std=c++11", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"]
+    includes = [f"-I{room / 'c/include'}", f"-I{room / 'ports/common'}"]
+    main = str(tmp_path / "main.cpp")
+    done = run([cpp, *strict, *includes, main, *objects, "-o", str(program)], text=True)
+    assert done.returncode == 0, done.stderr
+    assert run([str(program)]).returncode == 0
+
+
 def test_it_compiles_where_an_int_has_16_bits(room: Path, tmp_path: Path) -> None:
     compiler = shutil.which("avr-gcc")
     if compiler is None:

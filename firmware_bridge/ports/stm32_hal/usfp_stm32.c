@@ -152,10 +152,15 @@ void HAL_UART_RxCpltCallback(UART_HandleTypeDef *huart)
     }
 }
 
-/* An overrun or a framing error ends the reception; a byte is lost, and the host repeats its command. */
+/* An overrun ends the reception; after noise and framing errors it still runs, and the HAL says busy. Either
+ * way a byte is lost, and the host repeats its command. A DMA error ends the transmission without a callback
+ * of its own: memory that the DMA does not reach, as the F4's CCM, and so nothing to go on with. */
 void HAL_UART_ErrorCallback(UART_HandleTypeDef *huart)
 {
     if (huart == &huart1) {
+        if ((huart->ErrorCode & HAL_UART_ERROR_DMA) != 0u) {
+            Error_Handler();
+        }
         receive_next();
     }
 }

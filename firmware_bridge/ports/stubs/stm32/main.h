@@ -9,7 +9,9 @@
 typedef enum { HAL_OK = 0, HAL_ERROR = 1, HAL_BUSY = 2, HAL_TIMEOUT = 3 } HAL_StatusTypeDef;
 typedef struct {
     void *Instance;
+    volatile uint32_t ErrorCode;
 } UART_HandleTypeDef;
+#define HAL_UART_ERROR_DMA 0x10u
 typedef struct {
     void *Instance;
 } ADC_HandleTypeDef;

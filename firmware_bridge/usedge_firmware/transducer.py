@@ -271,7 +271,11 @@ class VirtualTransducer:
         self._port.discard_unread()
 
     def _forget_stream(self) -> None:
-        """Drop the stream and all that is under way, without a word to the host."""
+        """Drop the stream and all that is under way, without a word to the host.
+
+        The A-scan under way is done with, though not arrived.
+        """
+        self.sent += self._ascan_under_way
         self._close_stream()
         self._injector.flush()
         self._answers.clear()
@@ -305,8 +309,7 @@ class VirtualTransducer:
         self._answer(self._dialect.boot(self._state()))
 
     def _cut_off(self) -> None:
-        """The A-scan under way is done with, though not arrived; then everything is forgotten."""
-        self.sent += self._ascan_under_way
+        """Forget everything, orders that wait and half a command too."""
         self._forget_stream()
         self._waiting.clear()
         self._dialect = self._open_dialect()

@@ -200,6 +200,7 @@ def test_a_host_that_does_not_read_is_named_in_the_ledger(serving: Serving, tmp_
     serving(device).send(usfp.command_start(seq=1))
     wait_for(lambda: device.stalls == 1)
     wait_for(lambda: "does not read" in (tmp_path / "ledger").read_text())
+    wait_for(lambda: device.sent == ledger.sent > 0)
     ledger.close()
 
 

@@ -22,6 +22,7 @@ from usedge.sources import SourceOptions, open_source
 from usedge.sources.intake import Intake, front_end
 from usedge_firmware import usfp
 from usedge_firmware.faults import FaultPlan
+from usedge_firmware.frontends.usfp_link import START_SEQ
 from usedge_firmware.injector import Injector
 from usedge_firmware.transducer import VirtualTransducer
 
@@ -171,6 +172,14 @@ def test_numbers_that_restart_with_a_new_session_are_no_second_copies() -> None:
     assert (counts.received, counts.duplicated, counts.seq_gaps, intake.reboots) == (12, 0, 0, 1)
 
 
+def test_a_refusal_in_a_capture_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.bin"
+    refused = usfp.encode_ack(usfp.Ack(usfp.Opcode.START, usfp.AckStatus.BAD_ARGUMENT), seq=START_SEQ)
+    capture.write_bytes(refused + usfp.encode_ascan(ROWS[0], seq=0, fs_hz=8_000_000))
+    with open_source(f"raw:{capture}", SourceOptions()) as source:
+        assert len(list(source)) == 1
+
+
 def test_a_second_copy_of_the_last_ascan_is_counted_too() -> None:
     options = SourceOptions(protocol="usfp", count=3)
     front = front_end(options)
@@ -261,3 +270,13 @@ def test_a_port_that_hangs_up_ends_the_emulator_with_one_line() -> None:
     assert process.returncode == 3
     assert "Traceback" not in talk
     assert "failed after 0 A-scans" in talk.splitlines()[-1]
+
+
+def test_a_run_after_a_killed_one_has_a_stream_of_its_own(serve: Serve) -> None:
+    device = serve(prf_hz=50.0)
+    killed = open_source(device.port, SourceOptions())
+    killed.__enter__()
+    killed._link.close()  # type: ignore[attr-defined] # as a kill does: without a word to the board
+    with open_source(device.port, SourceOptions(count=5)) as source:
+        assert len(list(source)) == 5
+    assert (source.counts.sent, source.counts.seq_gaps) == (5, 0)

@@ -17,6 +17,7 @@ from usedge.sources import SourceOptions, open_source
 from usedge.sources.link import why_not
 from usedge.sources.serial_port import SerialSource
 from usedge_firmware import usfp
+from usedge_firmware.frontends.usfp_link import START_SEQ
 from usedge_firmware.transducer import VirtualTransducer
 
 ROWS = np.arange(12, dtype=np.int16).repeat(300).reshape(12, 300)
@@ -161,8 +162,10 @@ def test_the_sequence_number_wraps() -> None:
     assert source.counts.seq_gaps == 0
 
 
-def test_what_another_host_left_running_is_not_ours() -> None:
-    stale = b"".join(frames(90, 91)) + usfp.encode_ack(usfp.Ack(usfp.Opcode.STOP, detail=92), seq=12)
+@pytest.mark.parametrize("number", [12, START_SEQ])
+def test_what_another_host_left_running_is_not_ours(number: int) -> None:
+    """Nor is it when the other host was a run of ours that was killed, and numbered its START as we do."""
+    stale = b"".join(frames(90, 91)) + usfp.encode_ack(usfp.Ack(usfp.Opcode.STOP, detail=92), seq=number)
     seqs, source = counts_of(b"".join(frames(92, 93)), 2, before=stale, next_seq=92)
     assert seqs == [92, 93]
     assert (source.counts.received, source.counts.sent, source.counts.seq_gaps) == (2, 2, 0)

@@ -42,15 +42,18 @@ def front_end(options: SourceOptions) -> FrontEnd:
 class Intake:
     """The account of one stream of at most ``limit`` A-scans (0: no end); more than that is not heeded.
 
+    ``live``: a refused command ends it; in a capture somebody else met the refusal, and it is only told.
     ``ended`` as the device told; ``prf_hz`` its own PRF, None when it did not say; ``reboots`` times that it
     said who it is under another session.
     """
 
-    def __init__(self, port: str, front: FrontEnd, counts: SourceCounts, limit: int = 0) -> None:
+    def __init__(self, port: str, front: FrontEnd, counts: SourceCounts, limit: int = 0, *,
+                 live: bool = False) -> None:
         self.port = port
         self.front = front
         self.counts = counts
         self.limit = limit
+        self.live = live
         self.prf_hz: float | None = None
         self.ended = False
         self.reboots = 0
@@ -63,7 +66,7 @@ class Intake:
         return 0 < self.limit <= self._numbers.received
 
     def ascans(self, events: Iterable[Event], t_ns: int) -> Iterator[AScan]:
-        """The A-scans among ``events``, each once; raises LinkError when the device refuses to stream."""
+        """The A-scans among ``events``, each once; raises LinkError when a live device refuses to stream."""
         for event in events:
             if isinstance(event, Record):
                 heeded = not self.complete or self._numbers.has(event.seq)
@@ -76,9 +79,9 @@ class Intake:
         self._count()
 
     def note(self, events: Iterable[Event]) -> None:
-        """Heed what the device says among ``events``, and pass over A-scans that are not ours."""
+        """Heed what the device says among ``events``; pass over a stream that is not ours, and its end."""
         for event in events:
-            if not isinstance(event, Record):
+            if not isinstance(event, (Record, Ended)):
                 self._note(event)
 
     def tally(self) -> None:
@@ -97,8 +100,13 @@ class Intake:
         elif isinstance(event, Said):
             logging.getLogger(DEVICE_TALK).info("%s", event.text)
         elif isinstance(event, Refused):
+            self._heed_refusal(event)
+
+    def _heed_refusal(self, event: Refused) -> None:
+        if self.live:
             raise LinkError(f"{self.port} refused a command ({event.reason}).",
                             "Check --prf, --count and --payload against the board's limits.")
+        logging.getLogger(DEVICE_TALK).info("a command was refused (%s)", event.reason)
 
     def _meet(self, hello: Hello) -> None:
         self.prf_hz = hello.prf_hz or None

@@ -39,7 +39,7 @@ class SerialSource:
         self.decode_ns = 0
         """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
         self._front = front_end(options)
-        self._intake = Intake(port, self._front, self.counts, options.count)
+        self._intake = Intake(port, self._front, self.counts, options.count, live=True)
         self._stopping = False
         self._polled = False
         self._reboots = 0

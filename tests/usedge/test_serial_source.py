@@ -171,6 +171,55 @@ def test_what_another_host_left_running_is_not_ours(number: int) -> None:
     assert (source.counts.received, source.counts.sent, source.counts.seq_gaps) == (2, 2, 0)
 
 
+class HardOfHearing:
+    """A pty whose other end misses the first START and the first STOP, and streams between the second."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        self.port = os.ttyname(self.slave)
+        self.heard: list[tuple[int, int]] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        commands = usfp.Decoder()
+        while sum(opcode == usfp.Opcode.STOP for opcode, _ in self.heard) < 2:
+            for frame in commands.feed(os.read(self.master, 4096)):
+                self.heard.append((usfp.parse_command(frame).opcode, frame.seq))
+                os.write(self.master, self._answer(*self.heard[-1]))
+
+    def _answer(self, opcode: int, number: int) -> bytes:
+        times = sum(each == opcode for each, _ in self.heard)
+        if opcode == usfp.Opcode.INFO:
+            return usfp.encode_info(usfp.Info(7, 12, (1, 0, 0), 1_000_000, 64, 0, 0, "scripted"))
+        if times < 2:
+            return b""
+        detail = 5 if opcode == usfp.Opcode.STOP else 0
+        ack = usfp.encode_ack(usfp.Ack(opcode, detail=detail), seq=number)
+        return ack + (b"".join(frames(0, 1, 2, 3, 4)) if opcode == usfp.Opcode.START else b"")
+
+    def close(self) -> None:
+        self._thread.join()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+def test_a_start_and_a_stop_that_were_lost_are_sent_again() -> None:
+    device = HardOfHearing()
+    try:
+        with SerialSource(device.port, SourceOptions(patience_s=20)) as source:
+            for ascan in source:
+                if ascan.seq == 4:
+                    source.stop()
+    finally:
+        device.close()
+    counts = source.counts
+    assert (counts.received, counts.sent, counts.seq_gaps) == (5, 5, 0)
+    starts = [number for opcode, number in device.heard if opcode == usfp.Opcode.START]
+    assert len(set(starts)) == 2, "a repeated START needs a number of its own"
+
+
 def test_a_device_that_falls_silent_is_told() -> None:
     device = ScriptedDevice(frames(0)[0])
     try:

@@ -16,7 +16,11 @@ from usedge_firmware.frontend import Event, Started
 
 POLL_S = 0.1
 ASK_EVERY_S = 0.5
-STOP_PATIENCE_S = 1.0
+START_EVERY_S = 1.0
+"""A start that is not acknowledged was lost on its way, and is sent again."""
+STOP_PATIENCE_S = 0.5
+STOPS = 2
+"""A stop is sent again, once, when it is not acknowledged."""
 BUSY_S = 0.5
 """A line that bore bytes this recently is not silent, whatever they mean."""
 QUIET_S = 0.2
@@ -169,15 +173,25 @@ class SerialSource:
             return
         self._intake.note(self._early)
         deadline = time.monotonic() + self.options.patience_s
-        while time.monotonic() < deadline and not self._stopping:
+        while not self._started(min(time.monotonic() + START_EVERY_S, deadline)):
+            if self._stopping:
+                return
+            if time.monotonic() >= deadline:
+                self._not_acknowledged()
+            self._link.write(self._front.start())
+
+    def _started(self, until: float) -> bool:
+        """Read until the start is acknowledged, and keep what comes with the answer."""
+        while time.monotonic() < until and not self._stopping:
             events = self._read(POLL_S)
             begun = next((i for i, event in enumerate(events) if isinstance(event, Started)), len(events))
             self._intake.note(events[:begun])
             if begun < len(events):
                 self._early, self._reboots = events[begun:], self._intake.reboots
-                return
-        if self._stopping:
-            return
+                return True
+        return False
+
+    def _not_acknowledged(self) -> NoReturn:
         raise LinkError(f"{self.port} did not acknowledge START in {self.options.patience_s:g} s.",
                         "Reset the board; is its firmware current?")
 
@@ -198,16 +212,22 @@ class SerialSource:
 
     def _stop_stream(self) -> None:
         """Stop, and count the A-scans that were already on the wire as received and not classified."""
+        answers = self._front.acknowledges and self._front.seen
         try:
-            self._link.write(self._front.stop())
-            answers = self._front.acknowledges and self._front.seen
-            quiet_at = time.monotonic() + (STOP_PATIENCE_S if answers else QUIET_S)
-            deadline = time.monotonic() + STOP_PATIENCE_S
-            while not self._intake.ended and time.monotonic() < min(quiet_at, deadline):
-                for _ in self._take(self._read(POLL_S)):
-                    quiet_at = max(quiet_at, time.monotonic() + QUIET_S)
+            for _ in range(STOPS if answers else 1):
+                self._link.write(self._front.stop())
+                self._collect(STOP_PATIENCE_S if answers else QUIET_S)
+                if self._intake.ended:
+                    return
         except LinkError:
             pass  # the port is gone: nothing is left to stop
+
+    def _collect(self, quiet_s: float) -> None:
+        """Take what still comes, until the device says that it is done, or is quiet, or does not cease."""
+        quiet_at, deadline = time.monotonic() + quiet_s, time.monotonic() + STOP_PATIENCE_S
+        while not self._intake.ended and time.monotonic() < min(quiet_at, deadline):
+            for _ in self._take(self._read(POLL_S)):
+                quiet_at = max(quiet_at, time.monotonic() + QUIET_S)
 
     def _read(self, wait_s: float) -> list[Event]:
         chunk = self._link.read(wait_s)

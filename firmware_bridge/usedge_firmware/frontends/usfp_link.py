@@ -21,7 +21,9 @@ from usedge_firmware.messages import (
 
 START_SEQ: Final = 0x55530001
 STOP_SEQ: Final = 0x55530002
-"""Numbers of our commands; a device repeats them in its answers."""
+"""Numbers of our commands; a device repeats them in its answers. A START that is sent again bears one of its
+own, two above the one before, so that the end of its stream is told from the end of an earlier one.
+"""
 
 _REASONS: Final[dict[int, str]] = {
     AckStatus.UNKNOWN_OPCODE: "unknown opcode", AckStatus.BAD_ARGUMENT: "bad argument",
@@ -46,6 +48,7 @@ class UsfpFrontEnd:
         self.seen = 0
         self._decoder = Decoder()
         self._records = 0
+        self._next_start = self._start_seq = START_SEQ
         self._unsound = 0
         self._unsound_bytes = 0
 
@@ -91,9 +94,11 @@ class UsfpFrontEnd:
         return command_info()
 
     def start(self) -> bytes:
-        """Return START; raises ``UsfpError`` for a PRF that the command cannot say."""
+        """Return START, another one at every call; raises ``UsfpError`` for a PRF that it cannot say."""
         asked = self.request
-        return command_start(asked.prf_hz, asked.count, seq=START_SEQ, payload_format=asked.payload_format)
+        self._start_seq, self._next_start = self._next_start, self._next_start + 2
+        return command_start(asked.prf_hz, asked.count, seq=self._start_seq,
+                             payload_format=asked.payload_format)
 
     def stop(self) -> bytes:
         """Return STOP."""
@@ -114,7 +119,7 @@ class UsfpFrontEnd:
     def _event(self, frame: Frame) -> Event | None:
         """A frame that says nothing to us is passed over; only what devices send is evidence of one."""
         try:
-            event = _ascan(frame) if frame.type == FrameType.ASCAN else _message(frame)
+            event = _ascan(frame) if frame.type == FrameType.ASCAN else self._message(frame)
         except UsfpError:
             if frame.type == FrameType.ASCAN:
                 self._unsound += 1
@@ -125,6 +130,17 @@ class UsfpFrontEnd:
         self._records += frame.type == FrameType.ASCAN
         return event
 
+    def _message(self, frame: Frame) -> Event | None:
+        if frame.type == FrameType.INFO:
+            info = parse_info(frame)
+            return Hello(info.name, info.prf_hz or None, info.session_id)
+        if frame.type == FrameType.LOG:
+            return Said(parse_log(frame))
+        if frame.type == FrameType.ACK:
+            ours = frame.seq in (self._start_seq, STOP_SEQ)
+            return _answer(parse_ack(frame)) if ours else None
+        return None
+
 
 def _ascan(frame: Frame) -> Record:
     return Record(
@@ -133,20 +149,7 @@ def _ascan(frame: Frame) -> Record:
     )
 
 
-def _message(frame: Frame) -> Event | None:
-    if frame.type == FrameType.INFO:
-        info = parse_info(frame)
-        return Hello(info.name, info.prf_hz or None, info.session_id)
-    if frame.type == FrameType.LOG:
-        return Said(parse_log(frame))
-    if frame.type == FrameType.ACK:
-        return _answer(parse_ack(frame), frame.seq)
-    return None
-
-
-def _answer(ack: Ack, number: int) -> Event | None:
-    if number not in (START_SEQ, STOP_SEQ):
-        return None
+def _answer(ack: Ack) -> Event | None:
     if not ack.ok:
         reason = _REASONS.get(ack.status, "no reason known here")
         return Refused(f"opcode {ack.opcode}, status {ack.status}: {reason}")

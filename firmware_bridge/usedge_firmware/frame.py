@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 import zlib
 from binascii import crc_hqx
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
 
@@ -76,8 +75,7 @@ class FrameType(IntEnum):
 _ASCAN: Final = int(FrameType.ASCAN)  # a plain number, because the decoder compares it for every header
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One USFP frame, header fields by their wire names.
 
     ``t_us`` µs of the device clock; ``fs_hz`` samples a second; ``t0_ns`` ns from trigger (main bang) to the

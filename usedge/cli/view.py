@@ -107,6 +107,6 @@ class LiveView:
 
     def _counters(self) -> Text:
         run, counts = self._run, self._run.source.counts
-        rate = f"{run.source.prf_hz:g} Hz" if run.source.prf_hz else "free-running"
+        rate = f"{run.source.prf_hz:.4g} Hz" if run.source.prf_hz else "free-running"
         return Text(f"{counts.received} received ({rate}) · {run.classified} classified · "
                     f"{run.abstained} abstained · {counts.seq_gaps} lost on the wire", style="dim")

@@ -81,6 +81,13 @@ def test_a_search_for_a_board_can_be_interrupted(board: tuple[int, str]) -> None
     assert "0 received" in interrupt(process)
 
 
+def has_open(process: subprocess.Popen[str], path: Path) -> bool:
+    try:
+        return any(os.readlink(each) == str(path) for each in Path(f"/proc/{process.pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False  # it closed one of its files between our two looks
+
+
 @pytest.mark.parametrize("written", [False, True])
 def test_a_pipe_that_nobody_writes_to_can_be_interrupted(written: bool, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
@@ -95,9 +102,7 @@ def test_a_pipe_that_nobody_writes_to_can_be_interrupted(written: bool, tmp_path
             assert all(process.stdout.readline() for _ in ROWS)  # without waiting for more
             interrupt(process)
     else:
-        opened = Path(f"/proc/{process.pid}/fd")
-        while not any(os.readlink(each) == str(pipe) for each in opened.iterdir()):
-            time.sleep(0.02)
+        assert awaited(lambda: has_open(process, pipe))
         interrupt(process)
 
 

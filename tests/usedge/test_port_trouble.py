@@ -135,7 +135,7 @@ def test_a_board_that_is_asked_for_few_ascans_has_the_time_to_be_found(protocol:
 
 
 def awaited(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + DEADLINE_S
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()

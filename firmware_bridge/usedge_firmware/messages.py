@@ -11,6 +11,8 @@ from usedge_firmware.frame import Frame, FrameType, PayloadFormat, UsfpError, en
 
 NAME_SIZE: Final = 24
 """Bytes of the device name in an INFO payload."""
+COMMAND_MAX: Final = 32
+"""Longest command payload that a device takes, bytes: USFP_COMMAND_MAX."""
 
 _INFO = struct.Struct("<IBBBBIHHIi24s")
 _COMMAND = struct.Struct("<BB2xII")

@@ -37,10 +37,9 @@ from usedge_firmware.frame import (
     UsfpError,
     check_ascan_array,
 )
-from usedge_firmware.messages import NAME_SIZE, Ack, Command, Info
+from usedge_firmware.messages import COMMAND_MAX, NAME_SIZE, Ack, Command, Info
 
 __all__ = [
-    "COMMAND_MAX",
     "NativeCommandParser",
     "NativeDecoder",
     "NativeEncoder",
@@ -49,8 +48,6 @@ __all__ = [
     "load_native_encoder",
 ]
 
-COMMAND_MAX: Final = 32
-"""Longest command payload that a device takes, bytes: USFP_COMMAND_MAX."""
 _CHUNK: Final = 4096  # bytes handed over at a time, so that what the C side leaves is cheap to copy
 _OVERHEAD: Final = HEADER_SIZE + TRAILER_SIZE
 _NUMBERS: Final = (ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_size_t)

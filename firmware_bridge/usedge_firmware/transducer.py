@@ -298,9 +298,8 @@ class VirtualTransducer:
     def _reboot(self, seconds: float) -> None:
         """Reset: a new session on the port as it is; what the host said meanwhile is not heard."""
         self.resets += 1
-        self._cut_off()
         self.description = replace(self.description, session_id=self._injector.session_id())
-        self._dialect = self._open_dialect()
+        self._cut_off()
         self._next_seq = 0
         self._stop.wait(seconds)
         while self._port.read():

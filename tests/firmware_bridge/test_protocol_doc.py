@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from usedge_firmware import golden, usfp
-from usedge_firmware.native import COMMAND_MAX
+from usedge_firmware.messages import COMMAND_MAX
 from usedge_firmware.payload import RICE_BLOCK, pack12, rice_encode
 
 CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i"}

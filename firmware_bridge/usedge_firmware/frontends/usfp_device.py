@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from usedge_firmware.decoder import Decoder
 from usedge_firmware.dialect import DeviceDescription, DeviceState, Order
-from usedge_firmware.frame import Frame, PayloadFormat, UsfpError, encode_ascan
+from usedge_firmware.frame import PayloadFormat, UsfpError, encode_ascan
 from usedge_firmware.messages import (
+    COMMAND_MAX,
     Ack,
     AckStatus,
     Command,
@@ -21,8 +22,6 @@ from usedge_firmware.messages import (
 )
 
 FIRMWARE_VERSION: Final = (0, 1, 0)
-COMMAND_MAX: Final = 32
-"""Longest command payload that a device takes, bytes."""
 _PACKED12_PEAK: Final = 2048
 
 
@@ -66,7 +65,14 @@ class UsfpDialect:
 
     def orders(self, data: bytes) -> list[Order]:
         """Take the host's next bytes; what is no command is not meant for a device and passed over."""
-        return [self._order(frame) for frame in self._decoder.feed(data) if _is_command(frame)]
+        orders = []
+        for frame in self._decoder.feed(data):
+            try:
+                command = parse_command(frame)
+            except UsfpError:
+                continue
+            orders.append(self._order(frame.seq, command))
+        return orders
 
     def reply(self, order: Order, state: DeviceState) -> bytes:
         """Return INFO or the ACK; a START takes its payload format from here on."""
@@ -97,15 +103,14 @@ class UsfpDialect:
             gain_cdb=self._gain_cdb, payload_format=payload_format,
         )
 
-    def _order(self, frame: Frame) -> Order:
-        command = parse_command(frame)
+    def _order(self, number: int, command: Command) -> Order:
         status = self._judge(command)
         content = bytes((command.opcode, status, command.payload_format))
         if status != AckStatus.OK or command.opcode == Opcode.INFO:
-            return Order("say", tag=frame.seq, content=content)
+            return Order("say", tag=number, content=content)
         if command.opcode == Opcode.STOP:
-            return Order("stop", tag=frame.seq, content=content)
-        return Order("start", command.prf_mhz, command.count, frame.seq, content)
+            return Order("stop", tag=number, content=content)
+        return Order("start", command.prf_mhz, command.count, number, content)
 
     def _judge(self, command: Command) -> AckStatus:
         if command.opcode not in tuple(Opcode):
@@ -129,11 +134,3 @@ def _formats(description: DeviceDescription) -> list[PayloadFormat]:
     twelve_bits = description.peak <= _PACKED12_PEAK if known else description.adc_bits <= 12
     formats = [PayloadFormat.INT16, PayloadFormat.DELTA_RICE]
     return [*formats, PayloadFormat.PACKED12] if twelve_bits else formats
-
-
-def _is_command(frame: Frame) -> bool:
-    try:
-        parse_command(frame)
-    except UsfpError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 
 from usedge.ascan import AScan
@@ -44,7 +45,8 @@ class Intake:
 
     ``live``: a refused command ends it; in a capture somebody else met the refusal, and it is only told.
     ``ended`` as the device told; ``prf_hz`` its own PRF, None when it did not say; ``reboots`` times that it
-    said who it is under another session.
+    said who it is under another session; ``decode_ns`` the time that the bytes fed last took, for each event
+    in them.
     """
 
     def __init__(self, port: str, front: FrontEnd, counts: SourceCounts, limit: int = 0, *,
@@ -57,6 +59,7 @@ class Intake:
         self.prf_hz: float | None = None
         self.ended = False
         self.reboots = 0
+        self.decode_ns = 0
         self._session_id: int | None = None
         self._numbers = Continuity()
 
@@ -64,6 +67,13 @@ class Intake:
     def complete(self) -> bool:
         """Whether all that was asked for has come."""
         return 0 < self.limit <= self._numbers.received
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """What the front end understands with ``chunk``, the next bytes, and how long that took it."""
+        begun_ns = time.monotonic_ns()
+        events = self.front.feed(chunk)
+        self.decode_ns = (time.monotonic_ns() - begun_ns) // max(len(events), 1)
+        return events
 
     def ascans(self, events: Iterable[Event], t_ns: int) -> Iterator[AScan]:
         """The A-scans among ``events``, each once; raises LinkError when a live device refuses to stream."""

@@ -28,8 +28,6 @@ class RawSource:
     def __init__(self, port: str, options: SourceOptions) -> None:
         self.path = Path(port.partition(":")[2])
         self.counts = SourceCounts()
-        self.decode_ns = 0
-        """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
         self._front = front_end(options)
         self._intake = Intake(port, self._front, self.counts, options.count)
         self._stopping = False
@@ -39,6 +37,11 @@ class RawSource:
     def protocol(self) -> str:
         """The protocol found, "auto" while it is not."""
         return self._front.name
+
+    @property
+    def decode_ns(self) -> int:
+        """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
+        return self._intake.decode_ns
 
     def __enter__(self) -> RawSource:
         try:
@@ -69,10 +72,7 @@ class RawSource:
 
     def _decoded(self) -> Iterator[list[Event]]:
         while chunk := self._read():
-            begun_ns = time.monotonic_ns()
-            events = self._front.feed(chunk)
-            self.decode_ns = (time.monotonic_ns() - begun_ns) // max(len(events), 1)
-            yield events
+            yield self._intake.feed(chunk)
         yield self._front.finish()
 
     def _read(self) -> bytes:

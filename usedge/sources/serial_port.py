@@ -40,8 +40,6 @@ class SerialSource:
         self.port = port
         self.options = options
         self.counts = SourceCounts()
-        self.decode_ns = 0
-        """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
         self._front = front_end(options)
         self._intake = Intake(port, self._front, self.counts, options.count, live=True)
         self._stopping = False
@@ -59,6 +57,11 @@ class SerialSource:
     def prf_hz(self) -> float | None:
         """A-scans a second that the board was asked for, or its own; None when neither is known."""
         return self._front.prf_hz or self._intake.prf_hz
+
+    @property
+    def decode_ns(self) -> int:
+        """Time spent decoding the bytes of the A-scans yielded last, ns an A-scan."""
+        return self._intake.decode_ns
 
     def __enter__(self) -> SerialSource:
         self._link = Link(self.port, self.options.baud)
@@ -231,12 +234,7 @@ class SerialSource:
 
     def _read(self, wait_s: float) -> list[Event]:
         chunk = self._link.read(wait_s)
-        if not chunk:
-            return []
-        begun_ns = time.monotonic_ns()
-        events = self._front.feed(chunk)
-        self.decode_ns = (time.monotonic_ns() - begun_ns) // max(len(events), 1)
-        return events
+        return self._intake.feed(chunk) if chunk else []
 
     def _take(self, events: list[Event]) -> Iterator[AScan]:
         yield from self._intake.ascans(events, self._link.read_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.firmware_bridge.bench_device import Serving, wait_for
 from usedge_firmware import usfp
 from usedge_firmware.transducer import VirtualTransducer
 from usedge_firmware.usfp import Ack, AckStatus, Command, FrameType, Opcode
 
 ASCANS = np.arange(3 * 64, dtype=np.int16).reshape(3, 64)
-Serving = Callable[[VirtualTransducer], Any]
 OK, STOP, START = AckStatus.OK, Opcode.STOP, Opcode.START
 
 
@@ -155,9 +154,3 @@ def test_the_device_does_what_its_row_says(serving: Serving, row: tuple[str, str
     host.device, host.wait_for = device, wait_for
     ROWS[row](host)
 
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60.0
-    while not condition():
-        assert time.monotonic() < deadline, "the device never got there"
-        time.sleep(0.01)

@@ -6,7 +6,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -133,31 +133,13 @@ def test_an_unknown_name_prints_the_known_ones(options: SourceOptions, words: st
         open_source("raw:x", options)
 
 
-@pytest.fixture
-def board() -> Iterator[Callable[..., str]]:
-    """Starts `usedge emulate` as a foreign board and gives its port."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> str:
-        process = subprocess.Popen([*USEDGE, "emulate", *arguments], stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
-        started.append(process)
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.communicate(timeout=DEADLINE_S)
-
-
 @pytest.mark.parametrize("protocol", ["wulpus", "p0rk", "pic0rick"])
 @pytest.mark.parametrize("asked", ["auto", "own"])
 def test_a_live_board_is_found_started_read_and_stopped(
-    board: Callable[..., str], tmp_path: Path, protocol: str, asked: str
+    emulator: Callable[..., str], tmp_path: Path, protocol: str, asked: str
 ) -> None:
     np.savez(tmp_path / "scan.npz", x=ROWS, fs_hz=8e6)
-    port = board("--as", protocol, "--data", str(tmp_path / "scan.npz"), "--prf", "50")
+    port = emulator("--as", protocol, "--data", str(tmp_path / "scan.npz"), "--prf", "50")
     chosen = protocol if asked == "own" else "auto"
     options = SourceOptions(protocol=chosen, count=30, prf_hz=40, patience_s=30)
     with open_source(port, options) as source:
@@ -169,10 +151,10 @@ def test_a_live_board_is_found_started_read_and_stopped(
 
 
 @pytest.mark.parametrize("payload", ["packed12", "rice"])
-def test_a_payload_format_is_asked_for_and_gives_the_same_counts(board: Callable[..., str], tmp_path: Path,
+def test_a_payload_format_is_asked_for_and_gives_the_same_counts(emulator: Callable[..., str], tmp_path: Path,
                                                                  payload: str) -> None:
     np.savez(tmp_path / "scan.npz", x=ROWS, fs_hz=8e6)
-    port = board("--data", str(tmp_path / "scan.npz"), "--prf", "0")
+    port = emulator("--data", str(tmp_path / "scan.npz"), "--prf", "0")
     with open_source(port, SourceOptions(count=20, payload=payload, patience_s=30)) as source:
         ascans = list(source)
     np.testing.assert_array_equal([ascan.samples for ascan in ascans], ROWS[np.arange(20) % len(ROWS)])

@@ -43,25 +43,6 @@ def one_line(process: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 @pytest.fixture
-def emulator() -> Iterator[Callable[..., str]]:
-    """Starts `usedge emulate` with the given arguments and gives its port."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> str:
-        process = subprocess.Popen(
-            [*USEDGE, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.communicate(timeout=DEADLINE_S)
-
-
-@pytest.fixture
 def silent_pty() -> Iterator[tuple[int, str]]:
     master, slave = pty.openpty()
     tty.setraw(slave)

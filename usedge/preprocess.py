@@ -1,4 +1,4 @@
-"""From gated counts to the model's input: band-limited resampling and noise-scaled normalisation.
+"""From gated counts to the model's input: band-limited resampling, noise-scaled normalisation, blur.
 
 numpy alone, since this runs on the device; training calls the same functions on whole batches.
 """
@@ -129,17 +129,23 @@ class Prepared:
 
 
 class Preprocessor:
-    """Turns gated samples into the input that the spec's model was trained on."""
+    """Turns gated samples into the input that the spec's model was trained on.
+
+    The blur comes last, on the grid, so that its amounts are the same for every front end; noise and peak are
+    measured before it. Deblurring reads both: prepare with ``replace(spec, blur="none")``, then
+    ``spec.blurring(x)`` gives, bit for bit, what this gives for ``spec``.
+    """
 
     def __init__(self, spec: SignalSpec) -> None:
         self.spec = spec
+        self._blur = spec.blurring
 
     def __call__(self, gated: AScan) -> Prepared:
         """The model's input (1, n_samples) for one A-scan; raises InputError for a gate that is too short."""
         plan = resample_plan(len(gated.samples), self.spec.n_samples)
         x = np.empty((1, plan.grid), np.float32)
         noise, peak = self._normalise(resample(_centred(gated.samples), plan), x[0])
-        return Prepared(x, [noise], [peak], plan.step)
+        return Prepared(self._blur(x), [noise], [peak], plan.step)
 
     def batch(self, samples: NDArray[np.int16] | Float32) -> Prepared:
         """The model's input (b, n_samples) for ``samples (b, n)`` counts of equal length."""
@@ -147,7 +153,7 @@ class Preprocessor:
         x = np.empty((len(samples), plan.grid), np.float32)
         noise, peak = zip(*(self._normalise(resample(_centred(row), plan), out)
                             for row, out in zip(samples, x, strict=True)), strict=True)
-        return Prepared(x, list(noise), list(peak), plan.step)
+        return Prepared(self._blur(x), list(noise), list(peak), plan.step)
 
     def _normalise(self, y: Float32, out: Float32) -> tuple[float, float]:
         """Noise-scaled asinh of ``y (n_samples,)`` into ``out``; returns noise and peak, counts."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from usedge.blur import Blur
 from usedge.errors import InputError
 
 NORMALISATIONS = ("noise-asinh",)
+UNBLURRED = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,17 @@ class SignalSpec:
 
     ``noise-asinh``: y = asinh(x / 2s) / asinh(peak / 2s), s = max(median|x| / 0.6745, peak · noise_floor),
     which keeps an echo 40 dB below the peak visible without blowing up the quantisation noise.
+
+    ``blur`` is the text of a ``Blur``, kept in its canonical form; it comes last, on the grid. A model that
+    was pretrained by deblurring reads blurred A-scans ever after, in fine-tuning and on the device, since
+    clean ones would be another distribution (arXiv 2306.08249, eq. 1 and 4).
     """
 
     n_samples: int = 2048
     patch: int = 32
     normalisation: str = "noise-asinh"
     noise_floor: float = 1.0 / 1024.0
+    blur: str = UNBLURRED
 
     def __post_init__(self) -> None:
         if self.n_samples <= 0 or self.patch <= 0 or self.n_samples % self.patch:
@@ -66,6 +73,16 @@ class SignalSpec:
         if self.normalisation not in NORMALISATIONS:
             raise InputError(f"normalisation {self.normalisation!r} is unknown.",
                              f"Known: {', '.join(NORMALISATIONS)}.")
+        blur = Blur.parse(self.blur)
+        if blur.width > self.n_samples:
+            raise InputError(f"blur {str(blur)!r} spans {blur.width} of {self.n_samples} grid samples.",
+                             "Choose a narrower one.")
+        object.__setattr__(self, "blur", str(blur))
+
+    @property
+    def blurring(self) -> Blur:
+        """The blur itself: ``spec.blurring(x)`` blurs ``x (..., n_samples)``."""
+        return Blur.parse(self.blur)
 
     @property
     def n_patches(self) -> int:
@@ -73,15 +90,25 @@ class SignalSpec:
         return self.n_samples // self.patch
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+        """The fields as plain JSON values, without ``blur`` where there is none.
+
+        So a spec without a blur reads and writes as it did before there were any, in old files and by older
+        versions; one with a blur is refused by those, which would not blur.
+        """
+        values = asdict(self)
+        if self.blur == UNBLURRED:
+            del values["blur"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SignalSpec:
-        """Inverse of ``to_dict``; raises InputError for an unknown or a missing field."""
+        """Inverse of ``to_dict``; raises InputError for an unknown or a missing field.
+
+        Only ``blur`` may be missing, and is then "none".
+        """
         known = {field.name for field in fields(cls)}
-        if set(values) != known:
-            odd = ", ".join(sorted(set(values) ^ known))
+        if {"blur", *values} != known:
+            odd = ", ".join(sorted({"blur", *values} ^ known))
             raise InputError(f"the signal spec has unknown or missing fields: {odd}.",
                              "Was it written by a newer usedge?")
         return cls(**values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,6 +109,45 @@ def test_a_batch_is_its_rows(n: int) -> None:
         assert alone.peak[0] == pytest.approx(together.peak[i], rel=1e-5)
         assert alone.noise[0] == pytest.approx(together.noise[i], rel=1e-5)
         assert alone.step == together.step
+
+
+BLURS = ["none", "gaussian", "srad", "mean", "median", "motion", "defocus"]
+
+
+@pytest.mark.parametrize("blur", BLURS)
+@pytest.mark.parametrize("n", [500, 2048])
+def test_a_blurred_batch_is_its_rows_bit_for_bit(blur: str, n: int) -> None:
+    x, preprocess = rows(n), Preprocessor(SignalSpec(blur=blur))
+    together = preprocess.batch(x)
+    for i, row in enumerate(x):
+        alone = preprocess(AScan(row, 40e6))
+        assert np.array_equal(alone.x[0], together.x[i])
+        assert (alone.noise[0], alone.peak[0]) == (together.noise[i], together.peak[i])
+
+
+@pytest.mark.parametrize("blur", BLURS)
+def test_clean_and_blurred_a_scans_come_from_one_preparation(blur: str) -> None:
+    """As training on deblurring needs them: the clean A-scan is the target, the blurred one the input."""
+    spec = SignalSpec(blur=blur)
+    clean = Preprocessor(replace(spec, blur="none")).batch(rows())
+    blurred = Preprocessor(spec).batch(rows())
+    assert np.array_equal(spec.blurring(clean.x), blurred.x)
+    assert np.array_equal(clean.x, prepare(rows()))
+    assert np.array_equal(clean.x, blurred.x) == (blur == "none")
+    assert (clean.noise, clean.peak, clean.step) == (blurred.noise, blurred.peak, blurred.step)
+    assert blurred.x.dtype == np.float32
+    assert np.abs(blurred.x).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("n", [512, 1024, 4096])
+def test_a_blur_is_as_wide_on_the_grid_for_every_front_end(n: int) -> None:
+    spike = np.zeros((1, n), np.int16)
+    spike[0, n // 2] = 20_000
+    specs = (SignalSpec(), SignalSpec(blur="gaussian:8"))
+    clean, blurred = (Preprocessor(spec).batch(spike).x[0] for spec in specs)
+    kernel = np.exp(-0.5 * (np.arange(-32, 33) / 8) ** 2)
+    expected = np.convolve(clean, kernel / kernel.sum(), "same")
+    np.testing.assert_allclose(blurred[32:-32], expected[32:-32], atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)

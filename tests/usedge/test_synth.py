@@ -20,11 +20,12 @@ from usedge.synth import FS_HZ, SYNTH_VERSION, generate
 from usedge.synth.field import FieldSettings, field_batch
 from usedge.synth.files import CHUNK, write_synth
 
-PRESETS = ("field", "paper")
+PRESETS = ("field", "paper", "plate")
 
 
 @pytest.mark.parametrize(("preset", "n", "samples", "digest"), [
-    ("field", 64, 800, "1b254651a3c9af2c"), ("paper", 32, 2048, "294d890a4dc9ea5d")])
+    ("field", 64, 800, "1b254651a3c9af2c"), ("paper", 32, 2048, "294d890a4dc9ea5d"),
+    ("plate", 64, 1000, "35978d59ee700d29")])
 def test_a_seed_gives_the_bytes_it_always_gave(preset: str, n: int, samples: int, digest: str) -> None:
     """A model is trained on these A-scans: other bytes need another SYNTH_VERSION."""
     x = generate(preset, n, (1, 2, 3), samples).x
@@ -51,6 +52,8 @@ def test_what_is_said_of_an_ascan_agrees(preset: str, samples: int) -> None:
     np.testing.assert_array_equal(empty, np.isnan(batch.snr_db))
     np.testing.assert_array_equal(empty, batch.n_echoes == 0)
     np.testing.assert_array_equal(label == 64, empty)
+    np.testing.assert_array_equal(batch.presence == 0, empty)
+    assert set(batch.presence[~empty]) == ({1, 2} if preset == "plate" else {1})
     np.testing.assert_array_equal(label[~empty], np.floor(batch.onset[~empty] / samples * 64))
     assert np.all((batch.onset[~empty] >= 0) & (batch.onset[~empty] < samples))
     assert np.mean(np.ptp(batch.x.astype(int), axis=1) > 0) > 0.98  # some empty gates lie under one ADC step
@@ -127,7 +130,7 @@ def test_field_ascans_use_the_converters_they_name() -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"'sea'.*field, paper"):
+    with pytest.raises(InputError, match=r"'sea'.*field, paper, plate"):
         generate("sea", 1, 0)
 
 
@@ -154,6 +157,7 @@ def test_a_file_is_read_back_as_labelled_ascans(tmp_path: Path, preset: str) -> 
         np.testing.assert_array_equal(file["onset_samples"][()], expected.onset)
         np.testing.assert_array_equal(file["snr_db"][()], expected.snr_db)
         np.testing.assert_array_equal(file["n_echoes"][()], expected.n_echoes)
+        np.testing.assert_array_equal(file["presence"][()], expected.presence)
 
 
 def test_a_longer_file_begins_like_a_shorter_one_and_reports_on_its_way(tmp_path: Path) -> None:
@@ -213,4 +217,5 @@ def test_the_command_refuses_in_one_line(
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 2
-    assert capsys.readouterr().err.splitlines() == ["usedge: preset 'sea' is unknown. Known: field, paper."]
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["usedge: preset 'sea' is unknown. Known: field, paper, plate."]

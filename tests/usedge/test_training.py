@@ -434,7 +434,7 @@ def test_both_commands_train_and_say_what_they_made(
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (("pretrain", "--preset", "sea"), "preset 'sea' is unknown. Known: field, paper."),
+    (("pretrain", "--preset", "sea"), "preset 'sea' is unknown. Known: field, paper, plate."),
     (("pretrain", "--ascans", 3), "3 A-scans do not fill one batch of 256. Raise --ascans."),
     (("finetune", "nowhere"), "nowhere is no usedge checkpoint."),
     (("finetune", "--data", "nowhere.h5"), "there is no file nowhere.h5."),

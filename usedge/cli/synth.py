@@ -17,11 +17,11 @@ app = new_app()
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="HDF5 file to write; a labelled A-scan file.")],
     n: Annotated[int, typer.Option("-n", "--ascans", min=1, help="A-scans to make.")] = 1000,
-    preset: Annotated[str, typer.Option(help="field or paper.")] = "field",
+    preset: Annotated[str, typer.Option(help="field, paper or plate.")] = "field",
     samples: Annotated[int, typer.Option(help="Samples of each A-scan.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same file content.")] = 0,
 ) -> None:
-    """Make seeded synthetic A-scans and write them with onset, class, SNR and number of echoes."""
+    """Make seeded synthetic A-scans and write them with onset, classes, SNR and number of echoes."""
     from rich.console import Console
     from rich.progress import Progress
 

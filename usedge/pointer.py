@@ -1,6 +1,6 @@
 """From the network's numbers to a class and a place in the gate.
 
-The network answers (b, 2l + 1): l class logits, the "no echo" logit, l offsets (see ``models/mae.py``).
+The network answers (b, 2l + 1): l class logits, the "no echo" logit, l offsets (see ``models/nets.py``).
 """
 
 from __future__ import annotations

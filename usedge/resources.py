@@ -18,6 +18,7 @@ BUNDLE = "field.usedge"
 
 def folder(relative: str) -> Path:
     """A shipped folder such as "export/recipes"; raises InputError where this installation has none."""
+    # The package's own material lies beside its code, in a checkout and in an installed wheel alike.
     for root in (SHIPPED, CHECKOUT):
         if (root / relative).is_dir():
             return root / relative
@@ -32,6 +33,11 @@ def names(relative: str) -> list[str]:
 def recipe(name_or_path: str) -> Path:
     """An export recipe by its name, or by the path of a TOML file; raises InputError where there is none."""
     return _find("recipe", "export/recipes", name_or_path)
+
+
+def training_recipe(name_or_path: str) -> Path:
+    """A training recipe by its name, or by the path of a TOML file; raises InputError where there is none."""
+    return _find("recipe", "usedge/recipes", name_or_path)
 
 
 def suite(name_or_path: str) -> Path:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from usedge.spec import SignalSpec
-from usedge.training.stream import CHUNK, LabelledStream, SynthStream
+from usedge.training.stream import CHUNK, Batch, Prepare, SynthStream
 from usedge_export.recipe import ParitySettings
 
 Float32 = NDArray[np.float32]
@@ -30,15 +30,15 @@ def synthetic(settings: ParitySettings, spec: SignalSpec) -> Material:
     """Seeded synthetic A-scans through the preprocessing that training and device share."""
     stream = SynthStream(settings.preset, settings.seed, CHUNK, spec)
     parts = [stream[i] for i in range(-(-settings.ascans // CHUNK))]
-    x, onset = (torch.cat(column)[: settings.ascans].numpy() for column in zip(*parts, strict=True))
-    return Material("synthetic", x, onset)
+    whole = Batch.join(parts).rows(slice(0, settings.ascans))
+    return Material("synthetic", whole.x.numpy(), whole.onset.numpy())
 
 
 def labelled(path: Path, spec: SignalSpec) -> Material:
     """Every gate of a labelled A-scan file; raises InputError where it cannot be read."""
     from usedge.labelled import load_labelled
 
-    gates = LabelledStream.of(load_labelled(path), spec, seed=0, batch=1)
+    gates = Prepare(spec).labelled(load_labelled(path))
     return Material(path.name, gates.x.numpy(), gates.onset.numpy())
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "synth": "usedge.cli.synth:app",
     "pretrain": "usedge.cli.pretrain:app",
     "finetune": "usedge.cli.finetune:app",
+    "ablate": "usedge.cli.ablate:app",
     "evaluate": "usedge.cli.evaluate:app",
 }
 

@@ -1,4 +1,4 @@
-"""``usedge finetune``: the encoder with its pointer head, trained to time of flight."""
+"""``usedge finetune``: an encoder with a head, trained to time of flight, or to echo and defect presence."""
 
 from __future__ import annotations
 
@@ -16,11 +16,20 @@ app = o.new_app()
 @app.command(epilog="Example: usedge finetune runs/pretrain/last --ascans 600000 --out runs/finetune")
 def finetune(  # noqa: PLR0913, PLR0917 - its options
     start: Annotated[Path | None, typer.Argument(help="Checkpoint to start from; default: none.")] = None,
+    recipe: o.Recipes = None,
     data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file to train on instead.")] = None,
-    ascans: o.Ascans = 600_000,
-    batch: o.Batch = 128,
-    base_rate: o.BaseRate = 2e-3,
-    preset: o.Preset = "field",
+    task: Annotated[str, typer.Option(help="tof, or presence (no echo, sound, defect).")] = "tof",
+    head: Annotated[str | None, typer.Option(help="pointer, or pooled (the paper's classifier).")] = None,
+    backbone: Annotated[str | None, typer.Option(help="transformer, or cnn (the baseline).")] = None,
+    probe: Annotated[bool, typer.Option(help="Train the head alone, on a frozen encoder.")] = False,
+    labels: Annotated[int | None, typer.Option(
+        min=0, help="Distinct A-scans, seen again every epoch; 0: always new ones.")] = None,
+    layer_decay: Annotated[float | None, typer.Option(help="Factor on the rate per layer downwards.")] = None,
+    ascans: o.Ascans = None,
+    batch: o.Batch = None,
+    base_rate: o.BaseRate = None,
+    preset: o.Preset = None,
+    set_: o.Assignments = None,
     seed: o.Seed = 0,
     out: o.Out = Path("runs/finetune"),
     precision: o.Precision = "auto",
@@ -28,15 +37,28 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
     nodes: o.Nodes = 1,
     workers: o.Workers = 1,
 ) -> None:
-    """Fine-tune to ToF classes and "no echo"; interrupt and repeat the command to resume exactly."""
+    """Fine-tune to ToF classes and "no echo"; interrupt and repeat the command to resume exactly.
+
+    A checkpoint brings its own sizes and blur; a recipe or an option that asks for others is refused.
+    """
     o.need_training()
     from usedge.labelled import load_labelled
-    from usedge.training.loop import TrainSettings
+    from usedge.training.recipe import read_recipes
+    from usedge.training.tasks import Downstream
     from usedge.training.tasks import finetune as train
 
-    settings = TrainSettings(ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
-                             precision=precision, devices=devices, nodes=nodes, workers=workers)
-    checkpoint = train(settings, start, load_labelled(data) if data else None, out)
+    if task == "presence" and preset is None:
+        preset = "plate"
+    chosen = (read_recipes(recipe or []).changed("model", head=head, backbone=backbone)
+              .changed("finetune", ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
+                       pool=labels, layer_decay=layer_decay, probe=probe, precision=precision,
+                       devices=devices, nodes=nodes, workers=workers)
+              .with_assignments(set_ or []))
+    asked = bool(recipe or head or backbone or set_)
+    what = Downstream(task, start, chosen.config() if asked or start is None else None,
+                      chosen.spec() if asked or start is None else None,
+                      load_labelled(data) if data else None)
+    checkpoint = train(chosen.settings("finetune"), what, out)
     if not checkpoint.record:
         return  # one of several processes; the first speaks
     typer.echo(json.dumps({"checkpoint": str(out / "last"), "ascans": checkpoint.record.get("ascans"),

@@ -10,10 +10,15 @@ import typer
 
 from usedge.errors import MissingExtraError
 
-Ascans = Annotated[int, typer.Option(min=1, help="A-scans to see in all; the schedule follows this number.")]
-Batch = Annotated[int, typer.Option(min=1, help="A-scans a step and device.")]
-BaseRate = Annotated[float, typer.Option(min=0.0, help="Learning rate at a batch of 256; scaled to --batch.")]
-Preset = Annotated[str, typer.Option(help="Synthetic A-scans: field or paper.")]
+Recipes = Annotated[list[str] | None, typer.Option(
+    "--recipe", help="field, paper, mae, deblur, denoise or a TOML file; several are laid over one another.")]
+Assignments = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="SECTION.KEY=VALUE", help="Any number of the recipe, such as model.head=pooled.")]
+Ascans = Annotated[int | None, typer.Option(min=1, help="A-scans to see in all; the schedule follows this.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="A-scans a step and device.")]
+BaseRate = Annotated[float | None, typer.Option(
+    min=0.0, help="Learning rate at a batch of 256; scaled to --batch.")]
+Preset = Annotated[str | None, typer.Option(help="Synthetic A-scans: field, paper or plate.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice; stored with the result.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; resumed where it holds one.")]
 Precision = Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")]

@@ -1,4 +1,4 @@
-"""``usedge pretrain``: the masked autoencoder on synthetic A-scans."""
+"""``usedge pretrain``: the masked autoencoder, on synthetic A-scans or those of a file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from usedge.cli import options as o
 app = o.new_app()
 
 
-@app.command(epilog="Example: usedge pretrain --ascans 300000 --out runs/pretrain")
+@app.command(epilog="Example: usedge pretrain --recipe deblur --ascans 300000 --out runs/deblur")
 def pretrain(  # noqa: PLR0913, PLR0917 - its options
-    ascans: o.Ascans = 300_000,
-    batch: o.Batch = 256,
-    base_rate: o.BaseRate = 1.5e-3,
-    mask_ratio: Annotated[float, typer.Option(min=0.05, max=0.95, help="Share of patches removed.")] = 0.75,
-    raw_targets: Annotated[bool, typer.Option(help="Predict raw patches, not standardised ones.")] = False,
-    preset: o.Preset = "field",
+    recipe: o.Recipes = None,
+    data: Annotated[Path | None, typer.Option(help="HDF5 file of A-scans to read instead (x).")] = None,
+    patch: Annotated[int | None, typer.Option(help="Samples of a patch; divides the grid's 2048.")] = None,
+    mask_ratio: Annotated[float | None, typer.Option(help="Share of patches removed.")] = None,
+    blur: Annotated[str | None, typer.Option(
+        help="gaussian[:SIGMA], srad, mean, median, motion or defocus; for the recipe deblur.")] = None,
+    ascans: o.Ascans = None,
+    batch: o.Batch = None,
+    base_rate: o.BaseRate = None,
+    preset: o.Preset = None,
+    set_: o.Assignments = None,
     seed: o.Seed = 0,
     out: o.Out = Path("runs/pretrain"),
     precision: o.Precision = "auto",
@@ -30,13 +35,15 @@ def pretrain(  # noqa: PLR0913, PLR0917 - its options
 ) -> None:
     """Pretrain the masked autoencoder; interrupt and repeat the command to resume exactly."""
     o.need_training()
-    from usedge.models.mae import MAEConfig
-    from usedge.training.loop import TrainSettings
+    from usedge.training.recipe import read_recipes
     from usedge.training.tasks import pretrain as train
 
-    settings = TrainSettings(ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
-                             precision=precision, devices=devices, nodes=nodes, workers=workers)
-    checkpoint = train(settings, MAEConfig(mask_ratio=mask_ratio, norm_patches=not raw_targets), out)
+    chosen = (read_recipes(recipe or []).changed("signal", patch=patch, blur=blur)
+              .changed("model", mask_ratio=mask_ratio)
+              .changed("pretrain", ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
+                       precision=precision, devices=devices, nodes=nodes, workers=workers)
+              .with_assignments(set_ or []))
+    checkpoint = train(chosen.settings("pretrain"), chosen.config(), out, chosen.spec(), data)
     if not checkpoint.record:
         return  # one of several processes; the first speaks
     typer.echo(json.dumps({"checkpoint": str(out / "last"), "ascans": checkpoint.record.get("ascans")}))

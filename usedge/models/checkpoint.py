@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from usedge.errors import InputError
-from usedge.models.mae import MAEConfig, MaskedAutoencoder, ToFNet, build
+from usedge.models.config import MAEConfig
+from usedge.models.nets import Model, build
 from usedge.spec import SignalSpec
 
 MAGIC = "usedge-checkpoint"
@@ -28,8 +29,8 @@ WEIGHTS, OPTIMIZER, RECORD = "weights.safetensors", "optimizer.safetensors", "ch
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A stored model: its kind ("mae" or "tof"), spec, sizes, ``record`` (seeds, settings, progress, scores),
-    weights, and the optimizer's tensors where training can be resumed.
+    """A stored model: its kind ("mae", "tof" or "presence"), spec, sizes, ``record`` (seeds, settings,
+    progress, scores), weights, and the optimizer's tensors where training can be resumed.
     """
 
     kind: str
@@ -39,7 +40,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor] | None = None
 
-    def model(self) -> MaskedAutoencoder | ToFNet:
+    def model(self) -> Model:
         """The model with these weights, in evaluation mode."""
         model = build(self.kind, self.spec, self.config)
         model.load_state_dict(self.weights)

@@ -1,8 +1,9 @@
-"""The masked autoencoder on A-scans and the ToF network on its encoder. One file, the paper's steps by name.
+"""The masked autoencoder on A-scans: encoder, decoder and its three pretexts, the papers' steps by name.
 
 Architecture: arXiv 2508.20622, method summary: patch 32, mask ratio 75 %; encoder d_model 128, 4 heads of
 d_head 64 (so W is in R^(128 × 256) and attention is not square), 6 layers; decoder the same width, 2 layers;
-the encoder sees visible patches alone. MAE steps: He et al. 2022, arXiv 2111.06377, section 3.
+the encoder sees visible patches alone. MAE steps: He et al. 2022, arXiv 2111.06377, section 3. Deblurring:
+arXiv 2306.08249, section 2.2.
 
 Shapes: b A-scans, l = 64 patches of p = 32 samples, d = 128. Masks: 1 = removed, 0 = visible.
 """
@@ -10,34 +11,18 @@ Shapes: b A-scans, l = 64 patches of p = 32 samples, d = 128. Masks: 1 = removed
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usedge.errors import InputError
+from usedge.models.config import MAEConfig
 from usedge.spec import SignalSpec
 
-
-@dataclass(frozen=True, slots=True)
-class MAEConfig:
-    """Sizes of encoder and decoder; the defaults are the paper's 1.2 M-parameter encoder."""
-
-    d_model: int = 128
-    heads: int = 4
-    d_head: int = 64
-    mlp_hidden: int = 256
-    encoder_layers: int = 6
-    decoder_layers: int = 2
-    mask_ratio: float = 0.75
-    norm_patches: bool = True
-    """Standardise each target patch (He et al., section 4.1): quiet patches count as much as loud ones."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+ENERGY_FLOOR = 1e-5
+"""Mean square, full scale being 1, below which a bin of the envelope counts as silent: −50 dB."""
 
 
 def sine_positions(length: int, d_model: int) -> Tensor:
@@ -45,6 +30,19 @@ def sine_positions(length: int, d_model: int) -> Tensor:
     place = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(-math.log(1000.0) * torch.arange(d_model // 2) / (d_model // 2))
     return 0.5 * torch.cat([torch.sin(place * rate), torch.cos(place * rate)], dim=1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of ``q, k, v (b, heads, l, d_head)``.
+
+    Written out for bf16 on a CPU: at these lengths more than half of a training step went into the backward
+    pass of torch 2.13's fused kernel (``usedge bench training`` compares the two).
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v)
+    weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1)
+    attended: Tensor = weights.to(v.dtype) @ v
+    return attended
 
 
 class Block(nn.Module):
@@ -61,14 +59,25 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(c.d_model, c.mlp_hidden)
         self.fc2 = nn.Linear(c.mlp_hidden, c.d_model)
 
+    def _heads(self, z: Tensor) -> Tensor:
+        b, length, _ = z.shape
+        flat: Tensor = self.qkv(self.norm1(z))
+        return flat.view(b, length, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
+
     def forward(self, z: Tensor) -> Tensor:
         """(b, l, d) → (b, l, d)."""
         b, length, _ = z.shape
-        qkv = self.qkv(self.norm1(z)).view(b, length, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        qkv = self._heads(z)
+        attended = attend(qkv[0], qkv[1], qkv[2])
         z = z + self.proj(attended.transpose(1, 2).reshape(b, length, -1))
         out: Tensor = z + self.fc2(F.gelu(self.fc1(self.norm2(z))))
         return out
+
+    def attention(self, z: Tensor) -> Tensor:
+        """The weights (b, heads, l, l) with which each token of ``z (b, l, d)`` looks at each other."""
+        q, k, _ = self._heads(z)
+        weights: Tensor = (q @ k.transpose(-1, -2) * self.d_head**-0.5).softmax(dim=-1)
+        return weights
 
 
 class Encoder(nn.Module):
@@ -88,116 +97,163 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
         """(b, l, p) → (b, k, d): all l tokens, or the k of the patch indices ``visible (b, k)``."""
-        z = self.embed(patches) + self.position
-        if visible is not None:
-            z = z.gather(1, visible[..., None].expand(-1, -1, z.shape[2]))
+        if visible is None:
+            z = self.embed(patches) + self.position
+        else:
+            z = self.embed(_taken(patches, visible)) + self.position[visible]
         for block in self.blocks:
             z = block(z)
         normed: Tensor = self.norm(z)
         return normed
 
+    def tokens(self, x: Tensor) -> Tensor:
+        """(b, l·p) → all tokens (b, l, d): what a head reads."""
+        whole: Tensor = self(self.patchify(x))
+        return whole
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Attention weights (layers, b, heads, l, l) of ``x (b, l·p)``."""
+        z, maps = self.embed(self.patchify(x)) + self.position, []
+        for each in self.blocks:
+            block = cast("Block", each)
+            maps.append(block.attention(z))
+            z = block(z)
+        return torch.stack(maps)
+
+
+class Masking(NamedTuple):
+    """Patch indices: ``visible (b, k)``, and ``removed (b, r)``, those removed ones that are decoded."""
+
+    visible: Tensor
+    removed: Tensor
+
 
 class MaskedAutoencoder(nn.Module):
-    """Pretraining: reconstruct the removed patches of an A-scan from the visible ones."""
+    """Pretraining: reconstruct an A-scan from a few of its patches, blurred or noisy ones where asked.
+
+    Raises InputError for a mask ratio that leaves no visible or no removed patch, or envelope bins that do
+    not divide the patch.
+    """
 
     def __init__(self, spec: SignalSpec, config: MAEConfig) -> None:
         super().__init__()
-        self.config = config
-        self.encoder = Encoder(spec, config)
+        self.config, self.rf_width = config, spec.patch if config.rf_weight else 0
+        self.keep = round(spec.n_patches * (1 - config.mask_ratio))
+        if not 0 < self.keep < spec.n_patches:
+            raise InputError(f"mask ratio {config.mask_ratio} leaves {self.keep} of {spec.n_patches}.",
+                             "At least one patch must stay and one must go.")
+        if spec.patch % config.envelope_bins:
+            raise InputError(f"{config.envelope_bins} envelope bins do not divide a patch of {spec.patch}.")
+        self.encoder: Encoder = Encoder(spec, config)
         self.decoder_embed = nn.Linear(config.d_model, config.d_model)
         self.mask_token = nn.Parameter(torch.zeros(config.d_model))
         self.decoder_position = nn.Parameter(sine_positions(spec.n_patches, config.d_model))
         self.decoder = nn.ModuleList(Block(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(config.d_model)
-        self.decoder_out = nn.Linear(config.d_model, spec.patch)
+        envelope_width = config.envelope_bins if config.envelope_weight else 0
+        self.decoder_out = nn.Linear(config.d_model, self.rf_width + envelope_width)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def random_masking(
-        self, b: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Visible patch indices (b, k), the order that restores all l tokens (b, l), and the mask (b, l)."""
+    def random_masking(self, b: int, generator: torch.Generator | None = None, all_of_them: bool = False
+                       ) -> Masking:
+        """Fresh visible patches for ``b`` A-scans, and the removed ones to decode (``decoded_share``)."""
         length = self.encoder.length
-        keep = round(length * (1 - self.config.mask_ratio))
-        shuffled = torch.rand(b, length, generator=generator).argsort(dim=1)
-        restore = shuffled.argsort(dim=1)
-        device = self.mask_token.device
-        return shuffled[:, :keep].to(device), restore.to(device), (restore >= keep).float().to(device)
+        share = 1.0 if all_of_them else self.config.decoded_share
+        decoded = max(1, round((length - self.keep) * share))
+        shuffled = torch.rand(b, length, generator=generator).argsort(dim=1).to(self.mask_token.device)
+        return Masking(shuffled[:, : self.keep], shuffled[:, self.keep : self.keep + decoded])
 
     def forward_encoder(self, x: Tensor, visible: Tensor) -> Tensor:
         """(b, l·p), visible (b, k) → latent (b, k, d)."""
         latent: Tensor = self.encoder(self.encoder.patchify(x), visible)
         return latent
 
-    def forward_decoder(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """Latent (b, k, d) → predicted patches (b, l, p)."""
+    def forward_decoder(self, latent: Tensor, masking: Masking) -> Tensor:
+        """Latent (b, k, d) → predictions (b, k + r, out) for the visible patches, then the removed ones.
+
+        Tokens carry their positions, so their order is free and none has to be put back in its place.
+        """
         z = self.decoder_embed(latent)
-        b, k, d = z.shape
-        masked = self.mask_token.to(z.dtype).expand(b, restore.shape[1] - k, d)
-        z = torch.cat([z, masked], dim=1).gather(1, restore[..., None].expand(-1, -1, d))
-        z = z + self.decoder_position
+        masked = (self.mask_token + self.decoder_position[masking.removed]).to(z.dtype)
+        z = torch.cat([z + self.decoder_position[masking.visible], masked], dim=1)
         for block in self.decoder:
             z = block(z)
         predicted: Tensor = self.decoder_out(self.decoder_norm(z))
         return predicted
 
-    def forward_loss(self, x: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over the removed patches alone."""
-        target = self.encoder.patchify(x)
+    def targets(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """What is to be predicted of ``patches (b, r, p)``: RF (b, r, p), log energy (b, r, bins)."""
+        rf = patches
         if self.config.norm_patches:
-            deviation = target.var(dim=2, keepdim=True).add(1e-6).sqrt()
-            target = (target - target.mean(dim=2, keepdim=True)) / deviation
-        error = (predicted.float() - target).square().mean(dim=2)
-        return (error * mask).sum() / mask.sum()
+            deviation = patches.var(dim=2, keepdim=True).add(1e-6).sqrt()
+            rf = (patches - patches.mean(dim=2, keepdim=True)) / deviation
+        return rf, log_energy(patches, self.config.envelope_bins)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Loss of ``x (b, l·p)`` under a fresh random mask."""
-        visible, restore, mask = self.random_masking(x.shape[0], generator)
-        return self.forward_loss(x, self.forward_decoder(self.forward_encoder(x, visible), restore), mask)
+    def forward_loss(self, x: Tensor, predicted: Tensor, masking: Masking) -> Tensor:
+        """Mean squared error over the removed patches; with deblurring and denoising over all patches.
+
+        The sum over removed patches is scaled up where only some of them were decoded (``decoded_share``).
+        """
+        c, k = self.config, masking.visible.shape[1]
+        if c.recipe == "mae":
+            return self._error(x, predicted[:, k:], masking.removed)
+        seen = self._error(x, predicted[:, :k], masking.visible)
+        rest = self._error(x, predicted[:, k:], masking.removed)
+        visible_share = k / self.encoder.length
+        return visible_share * seen + (1 - visible_share) * rest
+
+    def _error(self, x: Tensor, predicted: Tensor, places: Tensor) -> Tensor:
+        rf, energy = self.targets(_taken(self.encoder.patchify(x), places))
+        predicted, loss = predicted.float(), x.new_zeros(())
+        if self.config.rf_weight:
+            loss = loss + self.config.rf_weight * F.mse_loss(predicted[..., : self.rf_width], rf)
+        if self.config.envelope_weight:
+            loss = loss + self.config.envelope_weight * F.mse_loss(predicted[..., self.rf_width :], energy)
+        return loss
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, clean: Tensor | None = None
+                ) -> Tensor:
+        """Loss of ``x (b, l·p)`` under a fresh random mask; ``clean`` is what x was before its blur.
+
+        Blur → mask → encode → decode → error against ``clean`` (arXiv 2306.08249, eq. 1); with "denoise" x
+        gets white noise of ``noise_sigma`` instead.
+        """
+        target = x if clean is None else clean
+        if self.config.recipe == "denoise":
+            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            x = x + self.config.noise_sigma * noise
+        masking = self.random_masking(x.shape[0], generator)
+        predicted = self.forward_decoder(self.forward_encoder(x, masking.visible), masking)
+        return self.forward_loss(target, predicted, masking)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, generator: torch.Generator | None = None, clean: Tensor | None = None
+                    ) -> tuple[Tensor, Tensor]:
+        """RF predicted for each patch (b, l, p), and the mask (b, l); raises InputError without RF target.
+
+        Standardised targets are given back each true patch's mean and deviation, as He et al. do for display.
+        """
+        if not self.config.rf_weight:
+            raise InputError("this autoencoder predicts no RF (rf_weight 0).", "Nothing can be drawn of it.")
+        masking = self.random_masking(x.shape[0], generator, all_of_them=True)
+        predicted = self.forward_decoder(self.forward_encoder(x, masking.visible), masking)
+        places = torch.cat([masking.visible, masking.removed], dim=1)
+        patches = self.encoder.patchify(x if clean is None else clean)
+        rf = torch.zeros_like(patches).scatter_(
+            1, places[..., None].expand(-1, -1, patches.shape[2]), predicted[..., : self.rf_width].float())
+        if self.config.norm_patches:
+            rf = rf * patches.var(dim=2, keepdim=True).add(1e-6).sqrt() + patches.mean(dim=2, keepdim=True)
+        mask = torch.zeros(patches.shape[:2], device=x.device).scatter_(1, masking.removed, 1.0)
+        return rf, mask
 
 
-class ToFNet(nn.Module):
-    """The encoder with a pointer head: for each token a logit and an offset, and "no echo" from their mean.
-
-    Output (b, 2l + 1): l class logits, the "no echo" logit, l offsets of the onset from each patch's start,
-    in patches. One tensor, so that every runtime has one signature.
-    """
-
-    def __init__(self, spec: SignalSpec, config: MAEConfig) -> None:
-        super().__init__()
-        self.encoder = Encoder(spec, config)
-        self.pointer = nn.Linear(config.d_model, 2)
-        self.no_echo = nn.Linear(config.d_model, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, l·p) → (b, 2l + 1)."""
-        tokens = self.encoder(self.encoder.patchify(x))
-        pointed = self.pointer(tokens)
-        return torch.cat([pointed[..., 0], self.no_echo(tokens.mean(dim=1)), pointed[..., 1]], dim=1)
+def log_energy(patches: Tensor, bins: int) -> Tensor:
+    """Log energy (b, r, bins) of equal parts of ``patches (b, r, p)``: 0 at full scale, −1 a decade below."""
+    b, r, p = patches.shape
+    energy = patches.view(b, r, bins, p // bins).square().mean(dim=3)
+    return 0.5 * torch.log10(energy + ENERGY_FLOOR)
 
 
-def tof_loss(out: Tensor, onset: Tensor, offset_weight: float = 4.0) -> Tensor:
-    """Cross-entropy over patches and "no echo", plus a Huber loss on the offsets of the onset's patch and its
-    two neighbours (half weight), which keeps the place right when the class is one off.
-
-    ``out (b, 2l + 1)``, ``onset (b,)`` in patches, NaN = no echo.
-    """
-    length = (out.shape[1] - 1) // 2
-    logits, offsets = out[:, : length + 1].float(), out[:, length + 1 :].float()
-    empty = onset.isnan()
-    place = onset.nan_to_num(0.0)
-    patch = place.long().clamp(0, length - 1)
-    classes = F.cross_entropy(logits, torch.where(empty, length, patch))
-    near = (patch[:, None] + torch.arange(-1, 2, device=out.device)).clamp(0, length - 1)
-    error = offsets.gather(1, near) - (place[:, None] - near)
-    weight = torch.tensor([0.5, 1.0, 0.5], device=out.device) * (~empty)[:, None]
-    huber = F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.05, reduction="none")
-    return classes + offset_weight * (huber * weight).sum() / weight.sum().clamp_min(1.0)
-
-
-def build(kind: str, spec: SignalSpec, config: MAEConfig) -> MaskedAutoencoder | ToFNet:
-    """The model of a checkpoint's ``kind``: "mae" or "tof"."""
-    if kind == "mae":
-        return MaskedAutoencoder(spec, config)
-    if kind == "tof":
-        return ToFNet(spec, config)
-    raise InputError(f"model kind {kind!r} is unknown.", "Known: mae, tof.")
+def _taken(patches: Tensor, places: Tensor) -> Tensor:
+    """The ``places (b, r)`` of ``patches (b, l, p)``: (b, r, p)."""
+    return patches.gather(1, places[..., None].expand(-1, -1, patches.shape[2]))

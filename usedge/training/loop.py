@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import signal
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from usedge.errors import InputError
 from usedge.models.checkpoint import Checkpoint, is_stored, load_checkpoint, save_checkpoint
-from usedge.models.mae import MAEConfig
+from usedge.models.config import MAEConfig
 from usedge.spec import SignalSpec
 from usedge.synth import PRESETS
 from usedge.training.stream import Batch, Stream, batches
@@ -30,6 +31,7 @@ Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 MOST_SEED = 2**31 - 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST_KEPT = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
     preset: str = "field"
+    pool: int = 0
+    """Distinct synthetic A-scans, seen again every epoch; 0: every A-scan is a new one."""
+    layer_decay: float = 1.0
+    """Factor on the rate for each layer down from the head (He et al. 2022, appendix A.2: 0.75)."""
+    probe: bool = False
+    """Train the head alone, on a frozen encoder."""
     seed: int = 0
     precision: str = "auto"
     devices: int = 1
@@ -63,6 +71,13 @@ class TrainSettings:
             raise InputError(f"preset {self.preset!r} is unknown.", f"Known: {', '.join(PRESETS)}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r} is unknown.", f"Known: {', '.join(PRECISIONS)}.")
+        for name in ("base_rate", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay {self.layer_decay} is not in 0 … 1.", "1 treats all layers alike.")
+        if self.pool < 0 or self.warmup_ascans < 0:
+            raise InputError(f"pool {self.pool} and warmup_ascans {self.warmup_ascans} must not be negative.")
         if not 0 <= self.seed <= MOST_SEED:
             raise InputError(f"the seed {self.seed} is not in 0 … {MOST_SEED}.", "Give another --seed.")
 
@@ -100,11 +115,36 @@ def _cpu_has_bf16() -> bool:
 
 
 def adamw(model: nn.Module, s: TrainSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves biases, norms and single vectors alone."""
-    parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": s.weight_decay},
-              {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=s.rate(0), betas=s.betas)
+    """AdamW that decays matrices and leaves biases, norms and single vectors alone.
+
+    Each group's ``scale`` is its factor on the rate (``layer_decay``); frozen parameters are left out.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    layers = len(getattr(getattr(model, "encoder", None), "blocks", ()))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = s.layer_decay ** (layers + 1 - _depth(name, layers))
+            decay = s.weight_decay if parameter.ndim >= 2 else 0.0
+            groups.setdefault((scale, decay), []).append(parameter)
+    return torch.optim.AdamW([{"params": parameters, "scale": scale, "weight_decay": decay}
+                              for (scale, decay), parameters in groups.items()], lr=s.rate(0), betas=s.betas)
+
+
+def _depth(name: str, layers: int) -> int:
+    """0 for the embedding, 1 … ``layers`` for the encoder's blocks, then one more for what stands on them."""
+    if not name.startswith("encoder.") or name.startswith("encoder.norm"):
+        return layers + 1
+    return int(name.split(".")[2]) + 1 if name.startswith("encoder.blocks.") else 0
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what it frees: handing every large tensor back to the kernel costs page faults."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library, another allocator
+    mallopt(M_MMAP_THRESHOLD, MOST_KEPT)
+    mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -145,6 +185,7 @@ class Run:
         with other settings, or when loss, gradients or weights stop being finite.
         """
         s = self.settings
+        keep_freed_memory()
         fabric = Fabric(devices=s.devices, num_nodes=s.nodes,
                         precision=resolve_precision(s.precision),  # type: ignore[arg-type]
                         accelerator="auto" if torch.cuda.is_available() else "cpu")
@@ -197,7 +238,7 @@ class Run:
         # Seeded by the step, not carried along: a resumed run draws the same masks.
         generator = torch.Generator().manual_seed((s.seed << 32) + step * s.world + fabric.global_rank)
         for group in optimizer.param_groups:
-            group["lr"] = s.rate(step)
+            group["lr"] = s.rate(step) * group["scale"]
         loss = self.loss(model, batch, generator)
         fabric.backward(loss)
         norm = fabric.clip_gradients(model, optimizer, max_norm=s.clip_norm, error_if_nonfinite=False)
@@ -252,7 +293,7 @@ class Run:
         """Names of what differs between this run and a stored one, so that it cannot be the same run."""
         pairs = [(_settings(self.settings), stored.record["settings"]),
                  (self.config.to_dict(), stored.config.to_dict()),
-                 (self.spec.to_dict(), stored.spec.to_dict()),
+                 (asdict(self.spec), asdict(stored.spec)),
                  ({"start": _plain(self.origin)}, {"start": stored.record["origin"]})]
         return [key for mine, theirs in pairs for key, value in mine.items() if theirs.get(key) != value]
 

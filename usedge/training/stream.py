@@ -1,4 +1,4 @@
-"""What training reads: batches made on the fly from a seed, or taken from a labelled file.
+"""What training reads: batches made on the fly from a seed, or drawn from a pool or an HDF5 file.
 
 Batch i depends on the seed and on i alone, so a resumed run sees exactly the batches it would have seen.
 """
@@ -6,31 +6,108 @@ Batch i depends on the seed and on i alone, so a resumed run sees exactly the ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from usedge.ascan import cut_gate
+from usedge.errors import InputError, MissingExtraError
 from usedge.preprocess import Preprocessor
 from usedge.spec import SignalSpec
-from usedge.synth import generate
+from usedge.synth import SynthBatch, generate
 
 if TYPE_CHECKING:
     from usedge.labelled import LabelledSet
 
-Batch = tuple[Tensor, Tensor]
-"""``x (b, n_samples) float32`` normalised, ``onset (b,)`` in patches with NaN = no echo."""
-
 NATIVE_LENGTHS = {
     "field": (300, 400, 512, 564, 640, 800, 1000, 1064, 1250, 1280, 1600, 2000, 2048, 2560, 3200, 4096),
     "paper": (2048,),
+    "plate": (2048,),
 }
 """Gate lengths, in native samples, that the presets are drawn at before they are resampled to the grid."""
 CHUNK = 64
+
+
+class Batch(NamedTuple):
+    """``x (b, n_samples) float32``, normalised and blurred as the spec says: what a model is given.
+
+    ``clean`` is x before the blur (the same tensor where there is none), ``onset (b,)`` in patches with NaN =
+    no echo, ``period (b,)`` of the carrier in patches, NaN where unknown, ``presence (b,)`` the class of the
+    second task.
+    """
+
+    x: Tensor
+    clean: Tensor
+    onset: Tensor
+    period: Tensor
+    presence: Tensor
+
+    def __len__(self) -> int:
+        return len(self.onset)
+
+    def rows(self, chosen: NDArray[np.int64] | slice) -> Batch:
+        """These rows alone."""
+        x = self.x[chosen]
+        clean = x if self.clean is self.x else self.clean[chosen]
+        return Batch(x, clean, self.onset[chosen], self.period[chosen], self.presence[chosen])
+
+    @classmethod
+    def join(cls, parts: Sequence[Batch]) -> Batch:
+        """All rows of ``parts``."""
+        x = torch.cat([part.x for part in parts])
+        clean = x if parts[0].clean is parts[0].x else torch.cat([part.clean for part in parts])
+        rest = [torch.cat([part[i] for part in parts]) for i in range(2, len(cls._fields))]
+        return cls(x, clean, *rest)
+
+
+class Prepare:
+    """Native samples to batches: the device's own preprocessing, with the clean A-scan kept beside."""
+
+    def __init__(self, spec: SignalSpec) -> None:
+        self.spec, self.blur = spec, spec.blurring
+        self.clean = Preprocessor(replace(spec, blur="none"))
+
+    def counts(self, x: NDArray[np.int16], onset: NDArray[np.floating], cycle: NDArray[np.floating],
+               presence: NDArray[np.int64]) -> Batch:
+        """A batch of ``x (b, n)`` counts; ``onset`` and ``cycle (b,)`` in native samples, NaN = none.
+
+        Raises InputError for A-scans that are too short.
+        """
+        prepared = self.clean.batch(x)
+        patch = prepared.step * self.spec.patch
+        return self._batch(prepared.x, onset / patch, cycle / patch, presence)
+
+    def synth(self, synth: SynthBatch) -> Batch:
+        """A batch of synthetic A-scans."""
+        return self.counts(synth.x, synth.onset, synth.cycle, synth.presence)
+
+    def labelled(self, labelled: LabelledSet) -> Batch:
+        """Every gate of a labelled file, whatever its length."""
+        rows, onset, period = [], [], []
+        f0_hz = np.full(len(labelled), np.nan) if labelled.f0_hz is None else labelled.f0_hz
+        for i in range(len(labelled)):
+            gated = cut_gate(labelled.ascan(i), labelled.gate(i))
+            prepared = self.clean(gated)
+            patch_us = prepared.step * self.spec.patch * gated.sample_us
+            rows.append(prepared.x)
+            onset.append((labelled.tof_s[i] * 1e6 - gated.t0_us) / patch_us)
+            period.append(1e6 / f0_hz[i] / patch_us)
+        presence = labelled.has_echo.astype(np.int64)
+        return self._batch(np.concatenate(rows), np.array(onset), np.array(period), presence)
+
+    def _batch(self, clean: NDArray[np.float32], onset: NDArray[np.floating], period: NDArray[np.floating],
+               presence: NDArray[np.int64]) -> Batch:
+        before = torch.from_numpy(clean)
+        x = before if self.spec.blur == "none" else torch.from_numpy(self.blur(clean))
+        return Batch(x, before, torch.from_numpy(onset.astype(np.float32)),
+                     torch.from_numpy(period.astype(np.float32)), torch.from_numpy(presence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,47 +120,128 @@ class SynthStream:
     spec: SignalSpec
 
     def __getitem__(self, index: int) -> Batch:
-        parts = [self._chunk(index, part, min(CHUNK, self.batch - part * CHUNK))
-                 for part in range(-(-self.batch // CHUNK))]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return Batch.join([self._chunk(index, part, min(CHUNK, self.batch - part * CHUNK))
+                           for part in range(-(-self.batch // CHUNK))])
 
     def _chunk(self, index: int, part: int, n: int) -> Batch:
         lengths = NATIVE_LENGTHS[self.preset]
         length = lengths[np.random.default_rng((self.seed, index, part, 1)).integers(len(lengths))]
-        synth = generate(self.preset, n, (self.seed, index, part), length)
-        prepared = Preprocessor(self.spec).batch(synth.x)
-        onset = synth.onset / (prepared.step * self.spec.patch)
-        return torch.from_numpy(prepared.x), torch.from_numpy(onset.astype(np.float32))
+        return Prepare(self.spec).synth(generate(self.preset, n, (self.seed, index, part), length))
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledStream:
-    """Batches drawn with replacement, by seed, from a labelled file's gates."""
+class PoolStream:
+    """Batches from a pool of A-scans in memory: every row once an epoch, in an order drawn from the seed."""
 
-    x: Tensor
-    onset: Tensor
+    pool: Batch
     seed: int
     batch: int
 
     @classmethod
-    def of(cls, labelled: LabelledSet, spec: SignalSpec, seed: int, batch: int) -> LabelledStream:
-        """Prepare every gate of ``labelled`` once."""
-        preprocess, rows, onsets = Preprocessor(spec), [], []
-        for i in range(len(labelled.x)):
-            gated = cut_gate(labelled.ascan(i), labelled.gate(i))
-            prepared = preprocess(gated)
-            rows.append(prepared.x)
-            native = (labelled.tof_s[i] * 1e6 - gated.t0_us) / gated.sample_us
-            onsets.append(native / (prepared.step * spec.patch))
-        onset = torch.from_numpy(np.array(onsets, np.float32))
-        return cls(torch.from_numpy(np.concatenate(rows)), onset, seed, batch)
+    def synthetic(cls, preset: str, ascans: int, seed: int, batch: int, spec: SignalSpec) -> PoolStream:
+        """A pool of ``ascans`` synthetic A-scans: the first ones of the stream of that seed."""
+        return cls(synthetic_pool(preset, ascans, seed, spec), seed, batch)
+
+    @classmethod
+    def of(cls, labelled: LabelledSet, spec: SignalSpec, seed: int, batch: int) -> PoolStream:
+        """A pool of every gate of ``labelled``."""
+        return cls(Prepare(spec).labelled(labelled), seed, batch)
 
     def __getitem__(self, index: int) -> Batch:
-        chosen = np.random.default_rng((self.seed, index)).integers(0, len(self.x), self.batch)
-        return self.x[chosen], self.onset[chosen]
+        n, first = len(self.pool), index * self.batch
+        epochs = range(first // n, (first + self.batch - 1) // n + 1)
+        order = np.concatenate([_permutation(n, self.seed, epoch) for epoch in epochs])
+        return self.pool.rows(order[first - epochs[0] * n :][: self.batch])
 
 
-Stream = SynthStream | LabelledStream
+@lru_cache(maxsize=8)
+def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+@lru_cache(maxsize=4)
+def synthetic_pool(preset: str, ascans: int, seed: int, spec: SignalSpec) -> Batch:
+    """``ascans`` A-scans of a preset in memory, 8 KB each (twice that with a blur)."""
+    stream = SynthStream(preset, seed, 256, spec)
+    return Batch.join([stream[i] for i in range(-(-ascans // 256))]).rows(slice(0, ascans))
+
+
+@dataclass(frozen=True, slots=True)
+class FileStream:
+    """Batches read from an HDF5 file as they are asked for, so that it may be larger than memory.
+
+    Blocks of CHUNK neighbouring rows are drawn without replacement, in an order that changes every epoch.
+    Raises InputError for a file without A-scans ``x (n, samples)`` in plenty, MissingExtraError without h5py.
+    """
+
+    path: Path
+    seed: int
+    batch: int
+    spec: SignalSpec
+
+    def __post_init__(self) -> None:
+        if self.batch % CHUNK and self.batch > CHUNK:
+            raise InputError(f"a batch of {self.batch} is not made of blocks of {CHUNK} rows.",
+                             f"Give a multiple of {CHUNK}, or less than that.")
+        if self.blocks * self.block < self.batch:
+            raise InputError(f"{self.path} has too few A-scans for a batch of {self.batch}.",
+                             "Lower --batch, or give a larger file.")
+
+    @property
+    def block(self) -> int:
+        """Rows that are read together."""
+        return min(CHUNK, self.batch)
+
+    @property
+    def blocks(self) -> int:
+        """Whole blocks in the file."""
+        return len(_hdf5(self.path)["x"]) // self.block
+
+    def check(self) -> int:
+        """Number of A-scans; raises InputError, before any training, where one is not finite."""
+        x = _hdf5(self.path)["x"]
+        for first in range(0, len(x), 1024) if x.dtype.kind == "f" else ():
+            odd = np.flatnonzero(~np.isfinite(x[first : first + 1024]).all(axis=1))
+            if len(odd):
+                raise InputError(f"{self.path} has NaN or infinite samples in row {first + odd[0]}.",
+                                 "Leave such A-scans out.")
+        return len(x)
+
+    def __getitem__(self, index: int) -> Batch:
+        each, blocks = self.batch // self.block, self.blocks
+        places = range(index * each, (index + 1) * each)
+        return Batch.join([self._block(int(_permutation(blocks, self.seed, place // blocks)[place % blocks]))
+                           for place in places])
+
+    def _block(self, number: int) -> Batch:
+        file, rows = _hdf5(self.path), slice(number * self.block, (number + 1) * self.block)
+        x = file["x"][rows]
+        unknown = np.full(len(x), np.nan)
+        fs_hz = float(file["fs_hz"][()]) if "fs_hz" in file else np.nan
+        onset = file["onset_samples"][rows].astype(np.float64) if "onset_samples" in file else unknown
+        cycle = fs_hz / file["f0_hz"][rows] if "f0_hz" in file else unknown
+        presence = file["presence"][rows].astype(np.int64) if "presence" in file else (~np.isnan(onset)) + 0
+        return Prepare(self.spec).counts(x.astype(np.float32), onset, cycle, presence)
+
+
+@lru_cache(maxsize=4)
+def _hdf5(path: Path) -> dict[str, Any]:
+    """The open file; one for each process, since HDF5 handles cannot be handed on."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "hdf5") from None
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as HDF5 ({error}).",
+                         "Make one: usedge synth -o FILE.h5.") from None
+    if "x" not in file or len(file["x"].shape) != 2:
+        raise InputError(f"{path} has no A-scans x (n, samples).", "Make one: usedge synth -o FILE.h5.")
+    return file  # type: ignore[no-any-return]
+
+
+Stream = SynthStream | PoolStream | FileStream
 
 
 class _Batches(Dataset[Batch]):
@@ -104,10 +262,10 @@ def _one_thread(_worker: int) -> None:
 
 
 def batches(stream: Stream, order: Sequence[int], workers: int) -> Iterator[Batch]:
-    """The batches of ``order``, made ahead by ``workers`` processes (0: in this one)."""
+    """The batches of ``order``, made ahead by ``workers`` processes; of a pool, or with 0, in this one."""
+    if workers == 0 or isinstance(stream, PoolStream):
+        return (stream[i] for i in order)
     # Not forked: torch and whatever else runs threads here would be copied in the middle of their work.
-    context = "spawn" if workers else None
     loader = DataLoader(_Batches(stream, order), batch_size=None, num_workers=workers,
-                        multiprocessing_context=context, prefetch_factor=4 if workers else None,
-                        worker_init_fn=_one_thread)
+                        multiprocessing_context="spawn", prefetch_factor=4, worker_init_fn=_one_thread)
     return iter(loader)

@@ -1,21 +1,24 @@
-"""The two tasks: pretraining the masked autoencoder, and fine-tuning its encoder to time of flight."""
+"""The tasks: pretraining the masked autoencoder; then its encoder to time of flight, or to presence."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usedge.errors import InputError
 from usedge.models.checkpoint import Checkpoint, load_checkpoint
-from usedge.models.mae import MAEConfig, MaskedAutoencoder, ToFNet, tof_loss
-from usedge.pointer import decode
+from usedge.models.config import MAEConfig
+from usedge.models.mae import MaskedAutoencoder
+from usedge.models.nets import build, tof_loss
 from usedge.spec import SignalSpec
 from usedge.training.loop import Run, TrainSettings
-from usedge.training.stream import Batch, LabelledStream, SynthStream
+from usedge.training.scores import presence_scores, tof_scores
+from usedge.training.stream import Batch, FileStream, PoolStream, Stream, SynthStream
 
 if TYPE_CHECKING:
     from usedge.labelled import LabelledSet
@@ -23,97 +26,149 @@ if TYPE_CHECKING:
 VALIDATION_SEED = 0x5EED
 """Kept apart from every training seed; the validation A-scans are the same for all runs."""
 VALIDATION_ASCANS = 4096
+TASKS = ("tof", "presence")
 
 
-def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path) -> Checkpoint:
-    """Pretrain an autoencoder on synthetic A-scans into ``folder/last``."""
+def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: SignalSpec | None = None,
+             data: Path | None = None) -> Checkpoint:
+    """Pretrain an autoencoder into ``folder/last``, on synthetic A-scans or those of an HDF5 file ``data``.
+
+    With ``spec.blur`` the encoder sees blurred A-scans, and with the recipe "deblur" it must undo that.
+    Raises InputError for settings that contradict each other, or A-scans that are not finite.
+    """
+    spec = spec or SignalSpec()
+    if (config.recipe == "deblur") != (spec.blur != "none"):
+        raise InputError(f"recipe {config.recipe!r} does not go with blur {spec.blur!r}.",
+                         "Deblurring needs a blur, such as --blur gaussian; the other recipes have none.")
+    if config.backbone != "transformer":
+        raise InputError(f"a {config.backbone!r} cannot be pretrained by masking.", "Give a transformer.")
     torch.manual_seed(settings.seed)
-    spec = SignalSpec()
+    stream = _stream(settings, spec, settings.seed)
+    origin: dict[str, Any] = {}
+    if data is not None:
+        stream = FileStream(data, settings.seed, settings.batch, spec)
+        origin = {"data": {"file": data.name, "ascans": stream.check()}}
 
     def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        value: Tensor = model(batch[0], generator)
+        value: Tensor = model(batch.x, generator, batch.clean)
         return value
 
-    stream = SynthStream(settings.preset, settings.seed, settings.batch, spec)
-    return Run("mae", MaskedAutoencoder(spec, config), loss, stream, settings, spec, config, folder, {}).fit()
+    return Run("mae", MaskedAutoencoder(spec, config), loss, stream, settings, spec, config, folder,
+               origin).fit()
 
 
-def finetune(
-    settings: TrainSettings, start: Path | None, data: LabelledSet | None, folder: Path
-) -> Checkpoint:
-    """Fine-tune to ToF into ``folder/last``: from a pretrained autoencoder, a ToF checkpoint, or scratch.
+@dataclass(frozen=True, slots=True)
+class Downstream:
+    """What is learnt after pretraining, and from where.
 
-    Reads ``data`` where given, else synthetic A-scans. The operating point of "no echo" is chosen on
-    synthetic validation A-scans and stored in the record's scores.
+    ``task``: "tof" or "presence". ``start``: a checkpoint folder, None for from scratch; ``config`` and
+    ``spec`` are then those of the checkpoint, but for the head. ``data``: labelled A-scans, None for
+    synthetic ones. ``validate``: score on validation A-scans at the end.
+    """
+
+    task: str = "tof"
+    start: Path | None = None
+    config: MAEConfig | None = None
+    spec: SignalSpec | None = None
+    data: LabelledSet | None = None
+    validate: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise InputError(f"task {self.task!r} is unknown.", f"Known: {', '.join(TASKS)}.")
+        if self.task == "presence" and self.data is not None:
+            raise InputError("labelled files hold no defects.", "Leave --data out with --task presence.")
+
+
+def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpoint:
+    """Fine-tune, or probe (``settings.probe``), into ``folder/last``: from a checkpoint or from scratch.
+
+    The operating point of "no echo" is chosen on synthetic validation A-scans and stored in the scores.
+    Raises InputError where the checkpoint has another architecture than was asked for.
     """
     torch.manual_seed(settings.seed)
-    checkpoint = load_checkpoint(start) if start else None
-    spec = checkpoint.spec if checkpoint else SignalSpec()
-    config = checkpoint.config if checkpoint else MAEConfig()
-    net = ToFNet(spec, config)
+    start = load_checkpoint(what.start) if what.start else None
+    spec, config = _architecture(what, start)
+    if settings.layer_decay != 1 and config.backbone != "transformer":
+        raise InputError(f"layer_decay {settings.layer_decay} is for transformers.", "Give 1 for a CNN.")
+    net = build(what.task, spec, config)
     origin: dict[str, Any] = {"from": "scratch"}
-    if checkpoint is not None:
-        _start_from(net, checkpoint)
-        origin = {"from": checkpoint.kind, "ascans": checkpoint.record["ascans"],
-                  "settings": checkpoint.record["settings"], "origin": checkpoint.record["origin"]}
-    if data is not None:
-        origin["data"] = {"file": data.path.name if data.path else "", "ascans": len(data)}
-    stream = (SynthStream(settings.preset, settings.seed + 1, settings.batch, spec) if data is None
-              else LabelledStream.of(data, spec, settings.seed + 1, settings.batch))
-
-    def loss(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
-        return tof_loss(model(batch[0]), batch[1])
+    if start is not None:
+        _start_from(net, start, what.task)
+        origin = {"from": start.kind, "ascans": start.record["ascans"],
+                  "settings": start.record["settings"], "origin": start.record["origin"]}
+    if what.data is not None:
+        origin["data"] = {"file": what.data.path.name if what.data.path else "", "ascans": len(what.data)}
+    if settings.probe:
+        _freeze(net)
+    stream = (_stream(settings, spec, settings.seed + 1) if what.data is None
+              else PoolStream.of(what.data, spec, settings.seed + 1, settings.batch))
 
     def check(model: nn.Module) -> dict[str, Any]:
-        return validate(model, spec, settings.preset)
+        return validate(model, spec, settings.preset, what.task)
 
-    return Run("tof", net, loss, stream, settings, spec, config, folder, origin, check).fit()
+    return Run(what.task, net, LOSSES[what.task], stream, settings, spec, config, folder, origin,
+               check if what.validate else None).fit()
 
 
-def _start_from(net: ToFNet, checkpoint: Checkpoint) -> None:
-    prefix = "" if checkpoint.kind == "tof" else "encoder."
-    target: nn.Module = net if checkpoint.kind == "tof" else net.encoder
+def _tof(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
+    return tof_loss(model(batch.x), batch.onset)
+
+
+def _presence(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
+    return F.cross_entropy(model(batch.x).float(), batch.presence)
+
+
+LOSSES = {"tof": _tof, "presence": _presence}
+
+
+def _stream(settings: TrainSettings, spec: SignalSpec, seed: int) -> Stream:
+    if settings.pool:
+        return PoolStream.synthetic(settings.preset, settings.pool, seed, settings.batch, spec)
+    return SynthStream(settings.preset, seed, settings.batch, spec)
+
+
+def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpec, MAEConfig]:
+    """Spec and sizes: the checkpoint's where there is one; what was asked for must then agree with it."""
+    if start is None:
+        return what.spec or SignalSpec(), what.config or MAEConfig()
+    if what.config is None:
+        return start.spec, start.config
+    asked, stored = what.config.to_dict(), start.config.to_dict()
+    if odd := [key for key in ENCODER_KEYS if asked[key] != stored[key]]:
+        raise InputError(f"the checkpoint has {odd[0]} {stored[odd[0]]}, not {asked[odd[0]]}.",
+                         "Give the sizes that it was trained with, or none.")
+    for key in ("n_samples", "patch") if what.spec else ():
+        if getattr(what.spec, key) != getattr(start.spec, key):
+            raise InputError(f"the checkpoint has {key} {getattr(start.spec, key)}, not"
+                             f" {getattr(what.spec, key)}.", "Give what it was trained with, or nothing.")
+    return start.spec, replace(start.config, head=what.config.head)
+
+
+ENCODER_KEYS = ("backbone", "d_model", "heads", "d_head", "mlp_hidden", "encoder_layers")
+
+
+def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
+    """Take over the whole network where it is of the same kind and head, else the encoder."""
+    whole = checkpoint.kind == task and set(net.state_dict()) == set(checkpoint.weights)
+    prefix = "" if whole else "encoder."
+    target = net if whole else net.get_submodule("encoder")
     weights = {name.removeprefix(prefix): value for name, value in checkpoint.weights.items()
                if name.startswith(prefix)}
-    if not weights:
-        raise InputError(f"a {checkpoint.kind!r} checkpoint has no encoder to fine-tune.")
     target.load_state_dict(weights)
 
 
-@torch.no_grad()
-def predict(model: nn.Module, x: Tensor, batch: int = 256) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The network's raw answers (n, 2l + 1) for ``x (n, n_samples)``, in fp32."""
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [model(part.to(device)).float().cpu() for part in torch.split(x, batch)]
-    model.train()
-    return torch.cat(parts).numpy().astype(np.float32)
+def _freeze(net: nn.Module) -> None:
+    for parameter in net.get_submodule("encoder").parameters():
+        parameter.requires_grad_(False)
 
 
-def validate(model: nn.Module, spec: SignalSpec, preset: str) -> dict[str, Any]:
-    """Scores on fresh synthetic A-scans, and the "no echo" threshold with the largest (hits − false alarms).
-
-    ``top1`` is the share of echo gates whose class is exact, ``within_patch`` of those placed within one
-    patch; ``missed`` and ``false_alarms`` are the error rates of the echo decision at the threshold.
-    """
+def validate(model: nn.Module, spec: SignalSpec, preset: str, task: str = "tof") -> dict[str, Any]:
+    """Scores on fresh synthetic A-scans (``tof_scores`` or ``presence_scores``)."""
     stream = SynthStream(preset, VALIDATION_SEED, 256, spec)
-    parts = [stream[i] for i in range(VALIDATION_ASCANS // 256)]
-    out = predict(model, torch.cat([part[0] for part in parts]))
-    onset = torch.cat([part[1] for part in parts]).numpy()
-    pointed = decode(out)
-    echo = ~np.isnan(onset)
-    error = np.abs(pointed.place[echo] - onset[echo])
-    scores: dict[str, Any] = {
-        "validation": {"preset": preset, "seed": VALIDATION_SEED, "ascans": VALIDATION_ASCANS},
-        "top1": float(np.mean(pointed.label[echo] == np.floor(onset[echo]))),
-        "within_patch": float(np.mean(error <= 1.0)),
-        "median_error_samples": float(np.median(error) * spec.patch),
-    }
-    if echo.all():
-        return scores | {"no_echo_threshold": 0.5, "missed": 0.0, "false_alarms": None}
-    thresholds = np.geomspace(0.005, 0.95, 200)
-    missed = np.array([np.mean(pointed.p_no_echo[echo] > t) for t in thresholds])
-    alarms = np.array([np.mean(pointed.p_no_echo[~echo] <= t) for t in thresholds])
-    best = int(np.argmin(missed + alarms))
-    return scores | {"no_echo_threshold": float(thresholds[best]), "missed": float(missed[best]),
-                     "false_alarms": float(alarms[best])}
+    batch = Batch.join([stream[i] for i in range(VALIDATION_ASCANS // 256)])
+    scores = presence_scores(model, batch) if task == "presence" else tof_scores(model, batch, spec.patch)
+    about = {"preset": preset, "seed": VALIDATION_SEED, "ascans": VALIDATION_ASCANS}
+    return {"validation": about} | scores
+
+

@@ -1,0 +1,186 @@
+"""Runs trials and keeps a table of them: one row a run, here or on a Ray cluster, resumable."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from usedge import __version__
+from usedge.errors import InputError, MissingExtraError
+from usedge.files import write_whole
+from usedge.models.checkpoint import load_checkpoint
+from usedge.models.mae import MaskedAutoencoder
+from usedge.models.nets import build
+from usedge.training.grid import Trial
+from usedge.training.recipe import Recipe
+from usedge.training.scores import presence_scores, reconstruction_scores, tof_scores
+from usedge.training.stream import Batch, synthetic_pool
+from usedge.training.tasks import Downstream, finetune, pretrain
+
+TEST_SEED = 0x7E57
+"""Of the A-scans that trials are scored on: in no training and no validation."""
+RECONSTRUCTED = 512
+Row = dict[str, Any]
+ABOUT = ("budget", "usedge", "torch", "host")
+SCORES = ("top1", "within_patch", "hit_half_period", "hit_one_period", "median_error_samples", "accuracy",
+          "f1_mean", "mean_abs", "mean_abs_nothing", "explained", "echo_explained")
+FIGURES = ("parameters", "pretrain_ascans", "finetune_ascans", "test_ascans", "pretrain_s", "finetune_s")
+COLUMNS = ("key", *(each.name for each in fields(Trial)), *SCORES, *FIGURES, *ABOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How trials are run: ``recipe`` at ``budget``, in ``folder``, scored on ``test_ascans``."""
+
+    recipe: Recipe
+    budget: float
+    folder: Path
+    test_ascans: int = 2048
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget <= 1:
+            raise InputError(f"budget {self.budget} is not in 0 … 1.", "1 is the paper's 200 epochs.")
+
+
+class Table:
+    """The rows of all trials so far, in a CSV file that is rewritten whole with each new row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = read_table(path) if path.exists() else []
+
+    def has(self, trial: Trial, budget: float) -> bool:
+        """Whether the trial was run at this budget."""
+        return any(row["key"] == trial.key() and float(row["budget"]) == budget for row in self.rows)
+
+    def add(self, row: Row) -> None:
+        """Append ``row`` and store the table."""
+        self.rows.append({name: _text(row.get(name)) for name in COLUMNS})
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, buffer.getvalue().encode())
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a table, all values texts; raises InputError for a file that is no such table."""
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}).", "Make one: usedge ablate.") from None
+    if missing := set(COLUMNS) - set(reader.fieldnames or ()):
+        raise InputError(f"{path} is no table of trials: it lacks {', '.join(sorted(missing))}.",
+                         "Make one: usedge ablate.")
+    return rows
+
+
+def run_all(plan: Plan, trials: Sequence[Trial], table: Table, cluster: str | None = None,
+            say: Callable[[str], None] = lambda _text: None) -> None:
+    """Run what ``table`` lacks, trials of one pretraining together, on ``cluster`` where one is named."""
+    waiting = [trial for trial in trials if not table.has(trial, plan.budget)]
+    groups: dict[str, list[Trial]] = {}
+    for trial in waiting:
+        groups.setdefault(trial.pretraining_key() if trial.pretrained else trial.key(), []).append(trial)
+    done = len(trials) - len(waiting)
+    for row in _on_cluster(plan, list(groups.values()), cluster) if cluster else _here(plan, groups.values()):
+        table.add(row)
+        done += 1
+        found = row.get("top1", row.get("accuracy"))
+        say(f"{done}/{len(trials)} {row['method']} {row['task']} seed {row['seed']}: {_text(found)}"
+            f" ({row['pretrain_s']:.0f} + {row['finetune_s']:.0f} s)")
+
+
+def _here(plan: Plan, groups: Any) -> Iterator[Row]:
+    for group in groups:
+        for trial in group:
+            yield run_trial(plan, trial)
+
+
+def _on_cluster(plan: Plan, groups: list[list[Trial]], address: str) -> Iterator[Row]:
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("ray", "cluster") from None
+    try:
+        ray.init(address=None if address == "local" else address, logging_level="error", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r} ({error}).",
+                         "Start one: ray start --head; or give --cluster local.") from None
+    remote = ray.remote(num_cpus=1, num_gpus=0.25 if torch.cuda.is_available() else 0)(_group)
+    pending = [remote.remote(plan, group) for group in groups]
+    try:
+        while pending:
+            ready, pending = ray.wait(pending)
+            yield from ray.get(ready[0])
+    finally:
+        ray.shutdown()
+
+
+def _group(plan: Plan, group: list[Trial]) -> list[Row]:
+    return [run_trial(plan, trial) for trial in group]
+
+
+def run_trial(plan: Plan, trial: Trial) -> Row:
+    """Pretrain (or find that done), learn downstream, and score: the trial's row."""
+    recipe = trial.recipe(plan.recipe, plan.budget)
+    row: Row = {"key": trial.key(), **asdict(trial), "budget": plan.budget, "usedge": __version__,
+                "torch": torch.__version__, "host": f"{platform.machine()} {os.cpu_count()} cores"}
+    start, began = None, time.monotonic()
+    if trial.pretrained:
+        start = plan.folder / f"pretrain-{trial.pretraining_key()}" / f"budget-{plan.budget:g}"
+        checkpoint = pretrain(recipe.settings("pretrain"), recipe.config(), start, recipe.spec())
+        row |= {"pretrain_ascans": checkpoint.record["ascans"]}
+        row |= _reconstruction(start / "last", recipe, trial)
+    middle = time.monotonic()
+    row |= _downstream(plan, trial, recipe, start / "last" if start else None)
+    return row | {"pretrain_s": middle - began, "finetune_s": time.monotonic() - middle}
+
+
+def _reconstruction(folder: Path, recipe: Recipe, trial: Trial) -> Row:
+    model = load_checkpoint(folder, "mae").model()
+    if not isinstance(model, MaskedAutoencoder) or not model.config.rf_weight:
+        return {}
+    pool = synthetic_pool(trial.pretrain_preset, RECONSTRUCTED, TEST_SEED, recipe.spec())
+    return reconstruction_scores(model, pool, TEST_SEED)
+
+
+def _downstream(plan: Plan, trial: Trial, recipe: Recipe, start: Path | None) -> Row:
+    test = synthetic_pool(trial.preset, plan.test_ascans, TEST_SEED, recipe.spec())
+    about = {"test_ascans": plan.test_ascans}
+    if trial.labels == 0:
+        torch.manual_seed(trial.seed)
+        untrained = build(trial.task, recipe.spec(), recipe.config())
+        return about | {"finetune_ascans": 0} | _scores(untrained.eval(), trial, test, recipe)
+    folder = plan.folder / f"finetune-{trial.key()}-{plan.budget:g}"
+    what = Downstream(trial.task, start, recipe.config(), recipe.spec(), validate=False)
+    checkpoint = finetune(recipe.settings("finetune"), what, folder)
+    scores = _scores(checkpoint.model(), trial, test, recipe)
+    shutil.rmtree(folder)
+    return about | {"finetune_ascans": checkpoint.record["ascans"]} | scores
+
+
+def _scores(net: torch.nn.Module, trial: Trial, test: Batch, recipe: Recipe) -> Row:
+    row: Row = {"parameters": sum(p.numel() for p in net.parameters())}
+    if trial.task == "presence":
+        return row | presence_scores(net, test)
+    return row | tof_scores(net, test, recipe.spec().patch)

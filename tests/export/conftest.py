@@ -34,7 +34,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch", reason="checkpoints need the extra 'train'")
     pytest.importorskip("safetensors", reason="checkpoints need the extra 'train'")
     from usedge.models.checkpoint import Checkpoint, save_checkpoint
-    from usedge.models.mae import MAEConfig, ToFNet
+    from usedge.models.config import MAEConfig
+    from usedge.models.nets import ToFNet
 
     torch.manual_seed(2)
     config = MAEConfig(d_model=32, heads=2, d_head=16, mlp_hidden=32, encoder_layers=1, decoder_layers=1)

@@ -1,4 +1,4 @@
-"""What the tests of the commands share: an emulated board in a process of its own."""
+"""What several tests share: an emulated board in a process of its own, and one thread for tiny models."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def emulator() -> Iterator[Callable[..., str]]:
     for process in started:
         process.terminate()
         process.communicate(timeout=DEADLINE_S)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Models as small as those of the tests are slower on two threads of torch than on one."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -17,7 +17,8 @@ from safetensors.torch import save_file  # noqa: E402
 from usedge.errors import InputError  # noqa: E402
 from usedge.models import checkpoint as module  # noqa: E402
 from usedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
-from usedge.models.mae import MAEConfig, build  # noqa: E402
+from usedge.models.config import MAEConfig  # noqa: E402
+from usedge.models.nets import build  # noqa: E402
 from usedge.spec import SignalSpec  # noqa: E402
 
 SPEC = SignalSpec(n_samples=256, patch=16)
@@ -43,7 +44,7 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / "checkpoint.json").write_text(json.dumps(kept))
 
 
-@pytest.mark.parametrize("kind", ["mae", "tof"])
+@pytest.mark.parametrize("kind", ["mae", "tof", "presence"])
 def test_a_checkpoint_comes_back_whole(tmp_path: Path, kind: str) -> None:
     written = made(kind)
     save_checkpoint(tmp_path / "a" / "last", written)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from usedge.ascan import cut_gate
 from usedge.errors import InputError, MissingExtraError
-from usedge.preprocess import Preprocessor
+from usedge.preprocess import Preprocessor, resample_plan
 from usedge.spec import SignalSpec
 from usedge.synth import SynthBatch, generate
 
@@ -171,7 +171,8 @@ class FileStream:
     """Batches read from an HDF5 file as they are asked for, so that it may be larger than memory.
 
     Blocks of CHUNK neighbouring rows are drawn without replacement, in an order that changes every epoch.
-    Raises InputError for a file without A-scans ``x (n, samples)`` in plenty, MissingExtraError without h5py.
+    Raises InputError for a file without A-scans ``x (n, samples)`` in plenty or with too short ones,
+    MissingExtraError without h5py.
     """
 
     path: Path
@@ -186,6 +187,7 @@ class FileStream:
         if self.blocks * self.block < self.batch:
             raise InputError(f"{self.path} has too few A-scans for a batch of {self.batch}.",
                              "Lower --batch, or give a larger file.")
+        resample_plan(_hdf5(self.path)["x"].shape[1], self.spec.n_samples)  # refuses gates that are too short
 
     @property
     def block(self) -> int:

@@ -104,8 +104,10 @@ def _laid_over(below: Mapping[str, Section], above: Mapping[str, Any], name: str
 def _typed(value: Any, kind: str, where: str) -> Any:
     if kind == "float" and type(value) in (int, float):
         return float(value)
-    if kind.startswith("tuple") and isinstance(value, list) and all(type(v) in (int, float) for v in value):
-        return tuple(float(v) for v in value)
+    if kind.startswith("tuple") and isinstance(value, list):
+        numbers = tuple(float(v) for v in value if type(v) in (int, float))
+        if len(numbers) == len(value) == kind.count("float"):
+            return numbers
     if type(value).__name__ == kind:
         return value
     raise InputError(f"{where} is {value!r}.", f"It must be of the type {kind}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,12 @@ def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: Sig
     if config.backbone != "transformer":
         raise InputError(f"a {config.backbone!r} cannot be pretrained by masking.", "Give a transformer.")
     torch.manual_seed(settings.seed)
-    stream = _stream(settings, spec, settings.seed)
+    model = MaskedAutoencoder(spec, config)
+    stream: Stream
     origin: dict[str, Any] = {}
-    if data is not None:
+    if data is None:
+        stream = _stream(settings, spec, settings.seed)
+    else:
         stream = FileStream(data, settings.seed, settings.batch, spec)
         origin = {"data": {"file": data.name, "ascans": stream.check()}}
 
@@ -53,17 +57,16 @@ def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: Sig
         value: Tensor = model(batch.x, generator, batch.clean)
         return value
 
-    return Run("mae", MaskedAutoencoder(spec, config), loss, stream, settings, spec, config, folder,
-               origin).fit()
+    return Run("mae", model, loss, stream, settings, spec, config, folder, origin).fit()
 
 
 @dataclass(frozen=True, slots=True)
 class Downstream:
     """What is learnt after pretraining, and from where.
 
-    ``task``: "tof" or "presence". ``start``: a checkpoint folder, None for from scratch; ``config`` and
-    ``spec`` are then those of the checkpoint, but for the head. ``data``: labelled A-scans, None for
-    synthetic ones. ``validate``: score on validation A-scans at the end.
+    ``task``: "tof" or "presence". ``start``: a checkpoint folder, None for from scratch; sizes and spec are
+    then those of the checkpoint, with which ``config`` and ``spec`` must agree, but for the head. ``data``:
+    labelled A-scans, None for synthetic ones. ``validate``: score on validation A-scans at the end.
     """
 
     task: str = "tof"
@@ -132,20 +135,24 @@ def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpe
     """Spec and sizes: the checkpoint's where there is one; what was asked for must then agree with it."""
     if start is None:
         return what.spec or SignalSpec(), what.config or MAEConfig()
-    if what.config is None:
-        return start.spec, start.config
-    asked, stored = what.config.to_dict(), start.config.to_dict()
-    if odd := [key for key in ENCODER_KEYS if asked[key] != stored[key]]:
-        raise InputError(f"the checkpoint has {odd[0]} {stored[odd[0]]}, not {asked[odd[0]]}.",
-                         "Give the sizes that it was trained with, or none.")
-    for key in ("n_samples", "patch") if what.spec else ():
-        if getattr(what.spec, key) != getattr(start.spec, key):
-            raise InputError(f"the checkpoint has {key} {getattr(start.spec, key)}, not"
-                             f" {getattr(what.spec, key)}.", "Give what it was trained with, or nothing.")
-    return start.spec, replace(start.config, head=what.config.head)
+    if what.config is not None:
+        _agree(what.config, start.config, ENCODER_KEYS)
+    if what.spec is not None:
+        # "none" is what recipes say by default, and asks for nothing.
+        blur = ("blur",) if what.spec.blur != "none" else ()
+        _agree(what.spec, start.spec, ("n_samples", "patch", *blur))
+    config = replace(start.config, head=what.config.head) if what.config else start.config
+    return start.spec, config
 
 
 ENCODER_KEYS = ("backbone", "d_model", "heads", "d_head", "mlp_hidden", "encoder_layers")
+
+
+def _agree(asked: MAEConfig | SignalSpec, stored: MAEConfig | SignalSpec, keys: Iterable[str]) -> None:
+    for key in keys:
+        if getattr(asked, key) != getattr(stored, key):
+            raise InputError(f"the checkpoint has {key} {getattr(stored, key)}, not {getattr(asked, key)}.",
+                             "Give what it was trained with, or nothing.")
 
 
 def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
@@ -159,7 +166,8 @@ def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
 
 
 def _freeze(net: nn.Module) -> None:
-    for parameter in net.get_submodule("encoder").parameters():
+    # In evaluation mode too, or the CNN's batch norms would go on adapting their averages.
+    for parameter in net.get_submodule("encoder").eval().parameters():
         parameter.requires_grad_(False)
 
 

@@ -31,7 +31,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
     data: Annotated[Path | None, typer.Option(help="npz, HDF5 or .usfp file whose A-scans are sent.")] = None,
     x: Annotated[str | None, typer.Option(help="Name of the array in --data.")] = None,
     rows: Annotated[str, typer.Option(help="Rows of --data, START:STOP.")] = ":",
-    preset: Annotated[str, typer.Option(help="Without --data: synthetic A-scans, field or paper.")] = "field",
+    preset: Annotated[str, typer.Option(help="Without --data: field, paper or plate A-scans.")] = "field",
     ascans: Annotated[int, typer.Option(min=1, help="Synthetic A-scans made; they are sent in turn.")] = 128,
     samples: Annotated[int, typer.Option(help="Samples of a synthetic A-scan.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic A-scans.")] = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import math
 import signal
 import threading
@@ -186,6 +187,8 @@ class Run:
         """
         s = self.settings
         keep_freed_memory()
+        # Fabric announces its precision once a run: a line for each of an ablation's trials.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         fabric = Fabric(devices=s.devices, num_nodes=s.nodes,
                         precision=resolve_precision(s.precision),  # type: ignore[arg-type]
                         accelerator="auto" if torch.cuda.is_available() else "cpu")

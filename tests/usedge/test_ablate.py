@@ -61,7 +61,7 @@ def test_every_study_has_trials_of_its_own_seed_and_none_twice() -> None:
 
 def test_the_grid_is_that_of_the_papers() -> None:
     assert {trial.patch for trial in trials(["patch"], 1)} == {8, 16, 32, 64}
-    assert {trial.mask_ratio for trial in trials(["mask"], 1)} == {0.625, 0.75, 0.875}
+    assert {trial.mask_ratio for trial in trials(["mask"], 1)} == {0.5, 0.625, 0.75, 0.875}
     assert {trial.d_model for trial in trials(["size"], 1)} == {64, 128, 256}
     shares = {(trial.method, trial.labels) for trial in trials(["labels"], 1)}
     assert shares == {(m, s) for m in ("mae", "scratch", "cnn") for s in (0.0, 0.1, 0.25, 0.5, 1.0)}

@@ -29,7 +29,9 @@ class MAEConfig:
     norm_patches: bool = True
     """Standardise each RF target patch (He et al., section 4.1): quiet patches count as much as loud ones."""
     recipe: str = "mae"
-    """"mae": loss on removed patches; "deblur" and "denoise": on all of them, against the clean A-scan."""
+    """"mae": A-scans as they are; "deblur", "denoise": blurred, noisy ones, to be undone."""
+    visible_weight: float | None = None
+    """Weight of a visible patch in the loss, a removed one's being 1; by default 0 for "mae", else 1."""
     rf_weight: float = 1.0
     envelope_weight: float = 0.0
     """Weight of the log energy of each target patch, in ``envelope_bins`` parts."""
@@ -57,8 +59,9 @@ class MAEConfig:
         if not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
             raise InputError(f"rf_weight {self.rf_weight} and envelope_weight {self.envelope_weight} leave"
                              " nothing to predict.", "One of them must be positive.")
-        if not 0 <= self.noise_sigma < float("inf"):
-            raise InputError(f"noise_sigma {self.noise_sigma} is negative or not finite.")
+        for name in ("noise_sigma", "visible_weight"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
         for name, known in (("recipe", RECIPES), ("backbone", BACKBONES), ("head", HEADS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown.", f"Known: {', '.join(known)}.")

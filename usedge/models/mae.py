@@ -192,15 +192,17 @@ class MaskedAutoencoder(nn.Module):
     def forward_loss(self, x: Tensor, predicted: Tensor, masking: Masking) -> Tensor:
         """Mean squared error over the removed patches; with deblurring and denoising over all patches.
 
-        The sum over removed patches is scaled up where only some of them were decoded (``decoded_share``).
+        Removed patches count in full where only some of them were decoded (``decoded_share``).
         """
-        c, k = self.config, masking.visible.shape[1]
-        if c.recipe == "mae":
-            return self._error(x, predicted[:, k:], masking.removed)
-        seen = self._error(x, predicted[:, :k], masking.visible)
+        weight, k = self.config.visible_weight, masking.visible.shape[1]
+        if weight is None:
+            weight = float(self.config.recipe != "mae")
         rest = self._error(x, predicted[:, k:], masking.removed)
-        visible_share = k / self.encoder.length
-        return visible_share * seen + (1 - visible_share) * rest
+        if not weight:
+            return rest
+        seen = self._error(x, predicted[:, :k], masking.visible)
+        removed = self.encoder.length - k
+        return (weight * k * seen + removed * rest) / (weight * k + removed)
 
     def _error(self, x: Tensor, predicted: Tensor, places: Tensor) -> Tensor:
         rf, energy = self.targets(_taken(self.encoder.patchify(x), places))

@@ -14,15 +14,22 @@ from usedge.training.recipe import Recipe
 
 LABELS = 9_600
 """A-scans for fine-tuning in arXiv 2508.20622, method summary."""
-TARGETS = {
-    "rf": {"rf_weight": 1.0, "envelope_weight": 0.0, "norm_patches": False},
+RF, ENVELOPE = 10.0, 4.0
+"""Weights that bring the squared errors of RF and of log energy to about one size."""
+TARGETS: dict[str, dict[str, Any]] = {
+    "rf": {"rf_weight": RF, "envelope_weight": 0.0, "norm_patches": False},
     "standardised": {"rf_weight": 1.0, "envelope_weight": 0.0, "norm_patches": True},
-    "envelope": {"rf_weight": 0.0, "envelope_weight": 1.0, "norm_patches": False},
-    "rf+envelope": {"rf_weight": 1.0, "envelope_weight": 1.0, "norm_patches": False},
+    "envelope": {"rf_weight": 0.0, "envelope_weight": ENVELOPE, "norm_patches": False},
+    "rf+envelope": {"rf_weight": RF, "envelope_weight": ENVELOPE, "norm_patches": False},
 }
+LOSSES = {"removed": 0.0, "all": 1.0}
+"""Patches that the pretraining's loss is over → weight of the visible ones."""
+RATES = {"scratch": 2e-3, "cnn": 4e-3}
+"""Rate of fine-tuning of the methods that do not begin with pretraining, from the study "rates"; the others have
+the recipe's."""
 METHODS = ("scratch", *RECIPES, "cnn")
 BLURS = ("gaussian", "srad", "mean:5", "median:5", "motion:5", "defocus:3")
-MASK_RATIOS = (0.625, 0.75, 0.875)
+MASK_RATIOS = (0.5, 0.625, 0.75, 0.875)
 SIGMAS = ("gaussian:1.1", "gaussian:2", "gaussian:4", "gaussian:8")
 
 
@@ -30,9 +37,9 @@ SIGMAS = ("gaussian:1.1", "gaussian:2", "gaussian:4", "gaussian:8")
 class Trial:
     """One run: what is pretrained, then what is learnt from ``labels`` (a share of LABELS) of ``preset``.
 
-    ``method``: a pretraining recipe, "scratch" or "cnn" (both without pretraining). ``base_rate`` 0 and
-    ``layer_decay`` 0 mean the recipe's. Pretraining fields of a method without it keep their defaults, so
-    that equal work has equal fields.
+    ``method``: a pretraining recipe, "scratch" or "cnn" (both without pretraining); ``length``: factor on the
+    A-scans of pretraining. ``base_rate`` 0 means the method's, ``layer_decay`` 0 the recipe's. Pretraining
+    fields of a method without it keep their defaults, so that equal work has equal fields.
     """
 
     method: str = "mae"
@@ -42,6 +49,8 @@ class Trial:
     d_model: int = 128
     blur: str = "none"
     target: str = "rf+envelope"
+    loss: str = "all"
+    length: float = 1.0
     task: str = "tof"
     preset: str = "paper"
     head: str = "pointer"
@@ -62,7 +71,8 @@ class Trial:
 
     def pretraining_key(self) -> str:
         """Name of its pretraining, which trials that differ downstream alone share."""
-        names = ("method", "pretrain_preset", "patch", "mask_ratio", "d_model", "blur", "target", "seed")
+        names = ("method", "pretrain_preset", "patch", "mask_ratio", "d_model", "blur", "target",
+                 "loss", "length", "seed")
         return _digest({name: getattr(self, name) for name in names})
 
     def recipe(self, base: Recipe, budget: float) -> Recipe:
@@ -70,14 +80,16 @@ class Trial:
         before, after = base.sections["pretrain"], base.sections["finetune"]
         model = {"mask_ratio": self.mask_ratio, "d_model": self.d_model, "heads": max(1, self.d_model // 32),
                  "mlp_hidden": 2 * self.d_model, "head": self.head, **TARGETS[self.target],
+                 "visible_weight": LOSSES[self.loss],
                  "backbone": "cnn" if self.method == "cnn" else "transformer",
                  "recipe": self.method if self.pretrained else "mae"}
         finetune = {"preset": self.preset, "probe": self.probe, "seed": self.seed,
-                    "pool": max(1, round(LABELS * self.labels)), "base_rate": self.base_rate or None,
+                    "pool": max(1, round(LABELS * self.labels)),
+                    "base_rate": self.base_rate or RATES.get(self.method),
                     "layer_decay": self.layer_decay or (1.0 if self.method == "cnn" else None)}
         return (base.changed("signal", patch=self.patch, blur=self.blur).changed("model", **model)
                 .changed("pretrain", preset=self.pretrain_preset, seed=self.seed,
-                         **_scaled(before, budget))
+                         **_scaled(before, budget * self.length))
                 .changed("finetune", **finetune, **_scaled(after, budget)))
 
 
@@ -111,7 +123,11 @@ def _transfer() -> Iterable[Trial]:
 STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
     "labels": ("label fraction, with and without pretraining", _labels),
     "variants": ("pretraining variants, fine-tuned and probed", _variants),
-    "targets": ("what the autoencoder predicts", lambda: (Trial(target=t, labels=0.1) for t in TARGETS)),
+    "targets": ("what the autoencoder predicts, and the patches its loss is over", lambda: (
+        Trial(target=t, loss=over, labels=0.1) for t in TARGETS for over in LOSSES)),
+    "length": ("A-scans of pretraining", lambda: (
+        Trial(m, preset=p, pretrain_preset=p if m == "mae" else "paper", length=x, labels=0.1)
+        for p in ("paper", "field") for m, x in (("scratch", 1.0), ("mae", 0.25), ("mae", 1.0), ("mae", 4.0)))),
     "mask": ("mask ratio at patch 32", lambda: (Trial(mask_ratio=r, labels=0.1) for r in MASK_RATIOS)),
     "patch": ("patch at mask ratio 75 %", lambda: (Trial(patch=p, labels=0.1) for p in (64, 32, 16, 8))),
     "size": ("d_model", lambda: (Trial(d_model=d, labels=0.1) for d in (64, 128, 256))),
@@ -124,7 +140,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
         for m, p in (("scratch", "paper"), ("mae", "paper"), ("mae", "field")))),
     "rates": ("rate of fine-tuning, each method by itself", lambda: (
         Trial(m, base_rate=r, labels=0.1, seed=1000) for m in ("mae", "scratch", "cnn")
-        for r in (1e-3, 2e-3, 4e-3, 8e-3))),
+        for r in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))),
 }
 """Name → what is varied, and its trials at seed 0; "rates" has a seed of its own and is run once."""
 ONCE = ("rates",)

@@ -102,7 +102,7 @@ def _laid_over(below: Mapping[str, Section], above: Mapping[str, Any], name: str
 
 
 def _typed(value: Any, kind: str, where: str) -> Any:
-    if kind == "float" and type(value) in (int, float):
+    if kind.startswith("float") and type(value) in (int, float):
         return float(value)
     if kind.startswith("tuple") and isinstance(value, list):
         numbers = tuple(float(v) for v in value if type(v) in (int, float))

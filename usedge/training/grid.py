@@ -25,10 +25,10 @@ TARGETS: dict[str, dict[str, Any]] = {
 LOSSES = {"removed": 0.0, "all": 1.0}
 """Patches that the pretraining's loss is over → weight of the visible ones."""
 RATES = {"scratch": 2e-3, "cnn": 4e-3}
-"""Rate of fine-tuning of the methods that do not begin with pretraining, from the study "rates"; the others have
-the recipe's."""
+"""Rates of fine-tuning, from the study "rates"; methods that begin with pretraining have the recipe's."""
 METHODS = ("scratch", *RECIPES, "cnn")
 BLURS = ("gaussian", "srad", "mean:5", "median:5", "motion:5", "defocus:3")
+LENGTHS = (0.25, 1.0, 4.0)
 MASK_RATIOS = (0.5, 0.625, 0.75, 0.875)
 SIGMAS = ("gaussian:1.1", "gaussian:2", "gaussian:4", "gaussian:8")
 
@@ -126,8 +126,9 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
     "targets": ("what the autoencoder predicts, and the patches its loss is over", lambda: (
         Trial(target=t, loss=over, labels=0.1) for t in TARGETS for over in LOSSES)),
     "length": ("A-scans of pretraining", lambda: (
-        Trial(m, preset=p, pretrain_preset=p if m == "mae" else "paper", length=x, labels=0.1)
-        for p in ("paper", "field") for m, x in (("scratch", 1.0), ("mae", 0.25), ("mae", 1.0), ("mae", 4.0)))),
+        trial for p in ("paper", "field") for trial in (
+            Trial("scratch", preset=p, labels=0.1),
+            *(Trial(pretrain_preset=p, preset=p, length=x, labels=0.1) for x in LENGTHS)))),
     "mask": ("mask ratio at patch 32", lambda: (Trial(mask_ratio=r, labels=0.1) for r in MASK_RATIOS)),
     "patch": ("patch at mask ratio 75 %", lambda: (Trial(patch=p, labels=0.1) for p in (64, 32, 16, 8))),
     "size": ("d_model", lambda: (Trial(d_model=d, labels=0.1) for d in (64, 128, 256))),

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
-TINY = ("model.d_model=32", "model.heads=2", "model.d_head=16", "model.mlp_hidden=64", "model.encoder_layers=1",
-        "model.decoder_layers=1", "model.norm_patches=false", "model.envelope_weight=1.0",
-        "pretrain.warmup_ascans=512")
+TINY = ("model.d_model=32", "model.heads=2", "model.d_head=16", "model.mlp_hidden=64",
+        "model.encoder_layers=1", "model.decoder_layers=1", "model.norm_patches=false",
+        "model.envelope_weight=1.0", "pretrain.warmup_ascans=512")
 
 
 def losses(folder: Path, *words: str) -> list[float]:

@@ -42,16 +42,19 @@ def _cell(figures: dict[str, Any]) -> str:
 
 def with_figures(text: str) -> str:
     """``text`` with everything between the figure marks replaced by what the stored reports say."""
-    for mark, table in (
-        ("latency", as_table(json.loads((RESULTS / "latency.json").read_text()))),
-        ("link", as_table(json.loads((RESULTS / "link.json").read_text()))),
-        ("accuracy", accuracy_table(json.loads((RESULTS / "evaluate.json").read_text()))),
-    ):
-        begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    for mark, (file, as_figures) in TABLES.items():
+        begin, end, report = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->", RESULTS / file
         if begin in text:
+            table = as_figures(json.loads(report.read_text())) if report.exists() else NO_REPORT
             head, _, rest = text.partition(begin)
             text = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
     return text
+
+
+TABLES = {"latency": ("latency.json", as_table), "link": ("link.json", as_table),
+          "training": ("training.json", as_table), "accuracy": ("evaluate.json", accuracy_table)}
+"""By the mark in a page: its stored report, and what writes that as a table."""
+NO_REPORT = "*No report is stored yet.*"
 
 
 def main() -> int:

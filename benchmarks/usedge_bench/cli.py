@@ -1,4 +1,4 @@
-"""``usedge bench``: what a decision costs, from the wire to the reading."""
+"""``usedge bench``: what a decision costs, from the wire to the reading, and what learning costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usedge.cli.options import new_app
 from usedge.errors import GateFailedError
 
 if TYPE_CHECKING:
-    from usedge_bench.suite import LatencySuite, LinkSuite
+    from usedge_bench.suite import Suite
 
 app = new_app()
 
@@ -24,13 +24,13 @@ def _say(line: str) -> None:
 
 @app.command(epilog="Example: usedge bench latency --json latency.json")
 def bench(
-    suite: Annotated[str, typer.Argument(help="latency, link, or a suite's TOML file.")] = "latency",
+    suite: Annotated[str, typer.Argument(help="latency, link, training, or a TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, every value included.")
     ] = None,
 ) -> None:
-    """Measure this machine: from the wire to the reading (latency), or the decoding of the wire (link)."""
+    """Measure this machine: wire to reading (latency), decoding of the wire (link) or learning (training)."""
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
     from usedge_bench.report import as_table
@@ -48,13 +48,17 @@ def bench(
                               "Is the machine busy? The floors stand in the suite.")
 
 
-def _run(numbers: LatencySuite | LinkSuite, bundle: Path | None) -> dict[str, Any]:
-    from usedge_bench.suite import LinkSuite
+def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
+    from usedge_bench.suite import LinkSuite, TrainingSuite
 
     if isinstance(numbers, LinkSuite):
         from usedge_bench.link import run_link
 
         return run_link(numbers, _say)
+    if isinstance(numbers, TrainingSuite):
+        from usedge_bench.training import run_training
+
+        return run_training(numbers, _say)
     from usedge.bundle import read_bundle
     from usedge.resources import shipped_bundle
     from usedge_bench.latency import run_latency

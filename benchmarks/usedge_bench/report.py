@@ -7,7 +7,8 @@ from typing import Any
 
 def as_table(report: dict[str, Any]) -> str:
     """A report as Markdown."""
-    return _link_table(report) if report["suite"] == "link" else _latency_table(report)
+    tables = {"link": _link_table, "training": _training_table, "latency": _latency_table}
+    return tables[report["suite"]](report)
 
 
 def _link_table(report: dict[str, Any]) -> str:
@@ -18,6 +19,27 @@ def _link_table(report: dict[str, Any]) -> str:
               f" {row['bytes_per_ascan']:,.0f} |" for row in report["decoders"]]
     lines += ["", "| figure | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in _host(report)]
+    return "\n".join(lines)
+
+
+def _training_table(report: dict[str, Any]) -> str:
+    """Each table's median and spread, with the multiple of what it is held against."""
+    rows, lines = report["rows"], []
+    titles = {
+        "pretraining": (f"pretraining, batch {rows['pretraining'][0]['batch']}", "× plain fp32"),
+        "data": ("making or reading A-scans, one process", "× usedge pretraining"),
+        "fine-tuning": (f"fine-tuning for ToF, batch {rows['fine-tuning'][0]['batch']}", "× fp32"),
+    }
+    for table, (title, against) in titles.items():
+        lines += [f"| {title} | A-scans/s | p10 – p90 of rounds | {against} |", "|---|---|---|---|"]
+        lines += [f"| {row['name']} | {row['median_per_s']:,.0f} | {row['p10_per_s']:,.0f} –"
+                  f" {row['p90_per_s']:,.0f} | {row['ratio']:.2f} |" for row in rows[table]]
+        lines.append("")
+    host = report["host"]
+    lines += ["| figure | value |", "|---|---|"]
+    figures = [("floor of usedge's pretraining", f"{report['settings']['floor_pretraining']:,.0f} A-scans/s"),
+               ("torch", f"{host['torch']}, {host['threads']} threads"), *_host(report)]
+    lines += [f"| {name} | {value} |" for name, value in figures]
     return "\n".join(lines)
 
 

@@ -46,11 +46,25 @@ class LinkSuite:
     floor_rice: float
 
 
-KINDS: dict[str, type[LatencySuite] | type[LinkSuite]] = {"latency": LatencySuite, "link": LinkSuite}
-MAY_BE_ZERO = ("seed", "floor_4096", "floor_64", "floor_rice")
+@dataclass(frozen=True, slots=True)
+class TrainingSuite:
+    """Numbers of the training suite; ``benchmarks/suites/training.toml`` gives the reason for each."""
+
+    recipe: str
+    rounds: int
+    warmup: int
+    data_ascans: int
+    file_ascans: int
+    seed: int
+    floor_pretraining: float
 
 
-def load_suite(path: Path) -> LatencySuite | LinkSuite:
+Suite = LatencySuite | LinkSuite | TrainingSuite
+KINDS: dict[str, type[Suite]] = {"latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite}
+MAY_BE_ZERO = ("seed", "floor_4096", "floor_64", "floor_rice", "floor_pretraining")
+
+
+def load_suite(path: Path) -> Suite:
     """Read a suite; raises InputError for an unknown key (naming the nearest), a missing one, or no TOML."""
     try:
         values = tomllib.loads(path.read_text())
@@ -68,12 +82,16 @@ def load_suite(path: Path) -> LatencySuite | LinkSuite:
     missing = [name for name in known if name not in values]
     if missing:
         raise InputError(f"suite {path} lacks {', '.join(missing)}.")
-    for key, value in values.items():
-        _check(key, value)
+    for field in fields(KINDS[kind]):
+        _check(field.name, values[field.name], str(field.type))
     return KINDS[kind](**values)
 
 
-def _check(key: str, value: Any) -> None:
+def _check(key: str, value: Any, kind: str) -> None:
+    if kind == "str":
+        if not isinstance(value, str):
+            raise InputError(f"suite: {key} = {value!r} is not a name.")
+        return
     least = 0 if key in MAY_BE_ZERO else 1
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
         raise InputError(f"suite: {key} = {value!r} is not a positive number.")

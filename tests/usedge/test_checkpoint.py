@@ -139,6 +139,13 @@ def test_fields_of_another_usedge_are_refused(stored: Path, changes: dict[str, A
         load_checkpoint(stored)
 
 
+def test_sizes_that_an_older_usedge_did_not_know_have_their_defaults(stored: Path) -> None:
+    known = ("d_model", "heads", "d_head", "mlp_hidden", "encoder_layers", "decoder_layers", "mask_ratio",
+             "norm_patches")
+    edit(stored, config={key: TINY.to_dict()[key] for key in known})
+    assert load_checkpoint(stored).config == TINY
+
+
 def spoilt() -> Checkpoint:
     checkpoint = made(step=6)
     checkpoint.weights["encoder.norm.weight"][3] = float("nan")

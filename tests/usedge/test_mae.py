@@ -196,6 +196,25 @@ def test_deblurring_and_denoising_count_every_patch_alike(recipe: str) -> None:
     assert torch.all(predicted.grad.abs().amax(dim=2) > 0)
 
 
+@torch.no_grad()
+def test_visible_patches_weigh_in_the_loss_what_they_are_given() -> None:
+    config = replace(LEAST, norm_patches=False)
+    x = ascans(2) * torch.linspace(0, 2, 2048)
+
+    def loss(**changes: Any) -> float:
+        model = made(SPEC, replace(config, **changes))
+        masking = masked(model, 2, 5)
+        return model.forward_loss(x, torch.zeros(2, 64, 32), masking).item()
+
+    removed, whole = loss(), loss(recipe="deblur")
+    assert loss(visible_weight=0.0) == removed == loss(recipe="denoise", visible_weight=0.0)
+    assert loss(visible_weight=1.0) == pytest.approx(whole, rel=1e-6)
+    assert whole == pytest.approx(x.square().mean().item(), rel=1e-5)
+    # 16 visible patches at half weight beside 48 removed ones.
+    visible = (64 * whole - 48 * removed) / 16
+    assert loss(visible_weight=0.5) == pytest.approx((8 * visible + 48 * removed) / 56, rel=1e-5)
+
+
 @pytest.mark.parametrize("recipe", ["mae", "deblur"])
 @torch.no_grad()
 def test_decoding_a_share_of_the_patches_estimates_the_whole_loss(recipe: str) -> None:
@@ -368,6 +387,7 @@ def test_attention_in_bf16_is_that_of_the_fused_kernel_gradients_too() -> None:
     ({"rf_weight": -1.0, "envelope_weight": 1.0}, r"rf_weight -1\.0"),
     ({"envelope_weight": math.nan}, "envelope_weight nan"),
     ({"noise_sigma": -0.1}, r"noise_sigma -0\.1"), ({"noise_sigma": math.inf}, "noise_sigma inf"),
+    ({"visible_weight": -1.0}, r"visible_weight -1\.0"),
     ({"d_model": 0}, "d_model 0"), ({"d_model": 33}, "d_model 33 must be even"), ({"heads": 0}, "heads 0"),
     ({"decoder_layers": -1}, "decoder_layers -1"), ({"envelope_bins": 0}, "envelope_bins 0"),
     ({"recipe": "gan"}, "recipe 'gan' is unknown.*mae, deblur, denoise"),

@@ -20,7 +20,16 @@ pytest.importorskip("lightning")
 from usedge import cli  # noqa: E402
 from usedge.errors import InputError  # noqa: E402
 from usedge.training import ablate  # noqa: E402
-from usedge.training.ablate import COLUMNS, Plan, Table, read_table, run_all, run_trial  # noqa: E402
+from usedge.training.ablate import (  # noqa: E402
+    COLUMNS,
+    Plan,
+    Table,
+    in_processes,
+    on_cluster,
+    read_table,
+    run_all,
+    run_trial,
+)
 from usedge.training.grid import STUDIES, Trial, trials  # noqa: E402
 from usedge.training.recipe import Recipe, read_recipes  # noqa: E402
 
@@ -148,9 +157,20 @@ def test_a_table_goes_on_where_it_was_and_shares_pretraining(
     assert ran == wanted[2:]
 
 
+def test_several_processes_give_the_rows_of_one(plan: Plan, tmp_path: Path) -> None:
+    wanted = [SMALL, replace(SMALL, probe=True), replace(SMALL, method="scratch")]
+    tables = [Table(tmp_path / f"{name}.csv") for name in ("one", "two")]
+    for table, run in zip(tables, (None, in_processes(2)), strict=True):
+        # Two threads for two processes: one each, as the fixture has it here.
+        run_all(replace(plan, folder=tmp_path / table.path.stem), wanted, table, run)
+    one, two = ({row["key"]: row["top1"] for row in table.rows} for table in tables)
+    assert one == two
+    assert len(one) == 3
+
+
 def test_a_foreign_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="no table of trials.*lacks"):
+    with pytest.raises(InputError, match=r"no table of trials.*lacks"):
         Table(tmp_path / "other.csv")
 
 
@@ -214,7 +234,7 @@ def test_without_ray_a_cluster_is_refused_by_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"usedge\[cluster\]"):
-        run_all(plan, [SMALL], Table(tmp_path / "t.csv"), "local")
+        run_all(plan, [SMALL], Table(tmp_path / "t.csv"), on_cluster("local"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray (usedge[cluster]) is not installed")
@@ -223,16 +243,16 @@ def test_a_ray_cluster_gives_the_rows_of_this_process(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 import torch
-from usedge.training.ablate import Plan, Table, run_all
+from usedge.training.ablate import Plan, Table, on_cluster, one_by_one, run_all
 from usedge.training.grid import Trial
 from usedge.training.recipe import read_recipes
 torch.set_num_threads(1)
 wanted = [Trial("scratch", d_model=16, labels=0.005, seed=s) for s in (0, 1)]
-for cluster in ("local", None):
+for name, run in (("ray", on_cluster("local")), ("here", one_by_one)):
     plan = Plan(read_recipes(["ablation", r"{tmp_path}/small.toml"]), {BUDGET}, Path(r"{tmp_path}/runs"), 64)
-    run_all(plan, wanted, Table(Path(r"{tmp_path}") / f"{{cluster}}.csv"), cluster)
+    run_all(plan, wanted, Table(Path(r"{tmp_path}") / f"{{name}}.csv"), run)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, capture_output=True)
-    there, here = (read_table(tmp_path / f"{name}.csv") for name in ("local", "None"))
+    there, here = (read_table(tmp_path / f"{name}.csv") for name in ("ray", "here"))
     by_seed = {row["seed"]: row["top1"] for row in there}
     assert by_seed == {row["seed"]: row["top1"] for row in here}

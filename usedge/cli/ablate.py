@@ -26,11 +26,12 @@ def ablate(
                    ] = Path("runs/ablate"),
     cluster: Annotated[str | None, typer.Option(
         metavar="ADDRESS", help="Ray cluster to run on, or local; needs usedge[cluster].")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials to run at a time on this machine.")] = 1,
     list_: Annotated[bool, typer.Option("--list", help="Name the studies and count their trials.")] = False,
 ) -> None:
     """Run studies of the learning system; interrupt and repeat the command to go on where it was."""
     o.need_training()
-    from usedge.training.ablate import Plan, Table, run_all
+    from usedge.training.ablate import Plan, Table, in_processes, on_cluster, one_by_one, run_all
     from usedge.training.grid import STUDIES, trials
     from usedge.training.recipe import read_recipes
 
@@ -41,5 +42,6 @@ def ablate(
         return
     plan = Plan(read_recipes(["ablation", *(recipe or [])]), budget, out)
     rows = Table(table)
-    run_all(plan, wanted, rows, cluster, lambda text: typer.echo(text, err=True))
+    run = on_cluster(cluster) if cluster else in_processes(jobs) if jobs > 1 else one_by_one
+    run_all(plan, wanted, rows, run, lambda text: typer.echo(text, err=True))
     typer.echo(json.dumps({"table": str(table), "trials": len(wanted), "rows": len(rows.rows)}))

@@ -9,7 +9,9 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,10 @@ class Plan:
     def __post_init__(self) -> None:
         if not 0 < self.budget <= 1:
             raise InputError(f"budget {self.budget} is not in 0 … 1.", "1 is the paper's 200 epochs.")
+
+
+Runner = Callable[[Plan, Sequence[Trial]], Iterator[Row]]
+"""Runs trials and gives their rows, in any order."""
 
 
 class Table:
@@ -94,15 +100,12 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def run_all(plan: Plan, trials: Sequence[Trial], table: Table, cluster: str | None = None,
+def run_all(plan: Plan, trials: Sequence[Trial], table: Table, run: Runner | None = None,
             say: Callable[[str], None] = lambda _text: None) -> None:
-    """Run what ``table`` lacks, trials of one pretraining together, on ``cluster`` where one is named."""
+    """Run what ``table`` lacks by ``run`` (default: one after the other, here), each pretraining once."""
     waiting = [trial for trial in trials if not table.has(trial, plan.budget)]
-    groups: dict[str, list[Trial]] = {}
-    for trial in waiting:
-        groups.setdefault(trial.pretraining_key() if trial.pretrained else trial.key(), []).append(trial)
     done = len(trials) - len(waiting)
-    for row in _on_cluster(plan, list(groups.values()), cluster) if cluster else _here(plan, groups.values()):
+    for row in (run or one_by_one)(plan, waiting):
         table.add(row)
         done += 1
         found = row.get("top1", row.get("accuracy"))
@@ -110,13 +113,51 @@ def run_all(plan: Plan, trials: Sequence[Trial], table: Table, cluster: str | No
             f" ({row['pretrain_s']:.0f} + {row['finetune_s']:.0f} s)")
 
 
-def _here(plan: Plan, groups: Any) -> Iterator[Row]:
-    for group in groups:
-        for trial in group:
-            yield run_trial(plan, trial)
+def one_by_one(plan: Plan, trials: Sequence[Trial]) -> Iterator[Row]:
+    """Rows of ``trials``, run in this process."""
+    for trial in trials:
+        yield run_trial(plan, trial)
 
 
-def _on_cluster(plan: Plan, groups: list[list[Trial]], address: str) -> Iterator[Row]:
+def in_processes(jobs: int) -> Runner:
+    """A runner with ``jobs`` processes, the cores shared out among them.
+
+    Two processes of one thread do a quarter more than one of two: these networks are small.
+    """
+    def run(plan: Plan, trials: Sequence[Trial]) -> Iterator[Row]:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+            yield from _spread(trials, lambda trial: pool.submit(run_trial, plan, trial), _first_done)
+    return run
+
+
+def _first_done(running: Sequence[Any]) -> tuple[Any, Row]:
+    first = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+    return first, first.result()
+
+
+def on_cluster(address: str) -> Runner:
+    """A runner on the Ray cluster at ``address`` ("local": one made here for the run).
+
+    Its machines must see the plan's folder under one path, since pretrained checkpoints pass through it.
+    Raises InputError where no cluster answers, MissingExtraError without Ray.
+    """
+    def run(plan: Plan, trials: Sequence[Trial]) -> Iterator[Row]:
+        ray = _connected(address)
+        remote = ray.remote(num_cpus=1, num_gpus=0.25 if torch.cuda.is_available() else 0)(run_trial)
+
+        def first_done(running: Sequence[Any]) -> tuple[Any, Row]:
+            first = ray.wait(list(running))[0][0]
+            return first, ray.get(first)
+
+        try:
+            yield from _spread(trials, lambda trial: remote.remote(plan, trial), first_done)
+        finally:
+            ray.shutdown()
+    return run
+
+
+def _connected(address: str) -> Any:
     try:
         import ray
     except ImportError:
@@ -126,18 +167,21 @@ def _on_cluster(plan: Plan, groups: list[list[Trial]], address: str) -> Iterator
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster answers at {address!r} ({error}).",
                          "Start one: ray start --head; or give --cluster local.") from None
-    remote = ray.remote(num_cpus=1, num_gpus=0.25 if torch.cuda.is_available() else 0)(_group)
-    pending = [remote.remote(plan, group) for group in groups]
-    try:
-        while pending:
-            ready, pending = ray.wait(pending)
-            yield from ray.get(ready[0])
-    finally:
-        ray.shutdown()
+    return ray
 
 
-def _group(plan: Plan, group: list[Trial]) -> list[Row]:
-    return [run_trial(plan, trial) for trial in group]
+def _spread(trials: Sequence[Trial], submit: Callable[[Trial], Any],
+            first_done: Callable[[Sequence[Any]], tuple[Any, Row]]) -> Iterator[Row]:
+    """Rows as they come; of trials that share a pretraining, one goes first and makes it."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.pretraining_key() if trial.pretrained else trial.key(), []).append(trial)
+    running = {submit(first): rest for first, *rest in groups.values()}
+    while running:
+        done, row = first_done(list(running))
+        for trial in running.pop(done):
+            running[submit(trial)] = []
+        yield row
 
 
 def run_trial(plan: Plan, trial: Trial) -> Row:

@@ -108,6 +108,12 @@ def test_a_token_of_the_cnn_is_about_its_own_patch() -> None:
     assert max(moved[0], moved[63]) < 1e-6 * moved.max()
 
 
+@torch.no_grad()
+def test_tokens_of_the_cnn_tell_their_places_also_where_nothing_is() -> None:
+    tokens = ConvEncoder(SPEC, CNN).eval().tokens(torch.zeros(1, 2048))[0]
+    assert torch.cdist(tokens, tokens)[~torch.eye(64, dtype=torch.bool)].min() > 0.1
+
+
 def test_the_cnn_is_about_as_large_as_the_transformer_that_it_is_compared_with() -> None:
     assert parameters(ToFNet(SPEC, CNN)) == pytest.approx(parameters(ToFNet(SPEC, MAEConfig())), rel=0.2)
 

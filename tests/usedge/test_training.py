@@ -109,6 +109,21 @@ def test_an_interrupted_run_resumes_to_the_bit(tmp_path: Path, step: int, act: A
     assert_same(mae_run(tmp_path / "cut").fit(), whole)
 
 
+def test_every_step_draws_its_own_masks(tmp_path: Path) -> None:
+    drawn: list[tuple[float, ...]] = []
+    run = mae_run(tmp_path)
+    loss = run.loss
+
+    def watched(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        drawn.append(tuple(torch.rand(4, generator=generator).tolist()))
+        value: Tensor = loss(model, batch, generator)
+        return value
+
+    run.loss = watched
+    run.fit()
+    assert len(set(drawn)) == len(drawn) == 12
+
+
 def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path: Path) -> None:
     def die(_loss: Tensor) -> Tensor:
         raise MemoryError

@@ -23,6 +23,7 @@ COMMANDS = {
     "pretrain": "usedge.cli.pretrain:app",
     "finetune": "usedge.cli.finetune:app",
     "ablate": "usedge.cli.ablate:app",
+    "report": "usedge.cli.report:app",
     "evaluate": "usedge.cli.evaluate:app",
 }
 

@@ -24,7 +24,7 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 LOSSES = {"removed": 0.0, "all": 1.0}
 """Patches that the pretraining's loss is over → weight of the visible ones."""
-RATES = {"scratch": 2e-3, "cnn": 4e-3}
+RATES = {"scratch": 4e-3, "cnn": 2e-3}
 """Rates of fine-tuning, from the study "rates"; methods that begin with pretraining have the recipe's."""
 METHODS = ("scratch", *RECIPES, "cnn")
 BLURS = ("gaussian", "srad", "mean:5", "median:5", "motion:5", "defocus:3")

@@ -70,6 +70,8 @@ class SignalSpec:
     def __post_init__(self) -> None:
         if self.n_samples <= 0 or self.patch <= 0 or self.n_samples % self.patch:
             raise InputError(f"{self.n_samples} grid samples cannot be cut into patches of {self.patch}.")
+        if not 0 <= self.noise_floor < 1:
+            raise InputError(f"noise_floor {self.noise_floor} is not in 0 … 1.", "The default is 1/1024.")
         if self.normalisation not in NORMALISATIONS:
             raise InputError(f"normalisation {self.normalisation!r} is unknown.",
                              f"Known: {', '.join(NORMALISATIONS)}.")

@@ -21,7 +21,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
     task: Annotated[str, typer.Option(help="tof, or presence (no echo, sound, defect).")] = "tof",
     head: Annotated[str | None, typer.Option(help="pointer, or pooled (the paper's classifier).")] = None,
     backbone: Annotated[str | None, typer.Option(help="transformer, or cnn (the baseline).")] = None,
-    probe: Annotated[bool, typer.Option(help="Train the head alone, on a frozen encoder.")] = False,
+    probe: Annotated[bool | None, typer.Option("--probe", help="Train the head alone.")] = None,
     labels: Annotated[int | None, typer.Option(
         min=0, help="Distinct A-scans, seen again every epoch; 0: always new ones.")] = None,
     layer_decay: Annotated[float | None, typer.Option(help="Factor on the rate per layer downwards.")] = None,
@@ -30,12 +30,12 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
     base_rate: o.BaseRate = None,
     preset: o.Preset = None,
     set_: o.Assignments = None,
-    seed: o.Seed = 0,
+    seed: o.Seed = None,
     out: o.Out = Path("runs/finetune"),
-    precision: o.Precision = "auto",
-    devices: o.Devices = 1,
-    nodes: o.Nodes = 1,
-    workers: o.Workers = 1,
+    precision: o.Precision = None,
+    devices: o.Devices = None,
+    nodes: o.Nodes = None,
+    workers: o.Workers = None,
 ) -> None:
     """Fine-tune to ToF classes and "no echo"; interrupt and repeat the command to resume exactly.
 
@@ -54,10 +54,8 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
                        pool=labels, layer_decay=layer_decay, probe=probe, precision=precision,
                        devices=devices, nodes=nodes, workers=workers)
               .with_assignments(set_ or []))
-    asked = bool(recipe or head or backbone or set_)
-    what = Downstream(task, start, chosen.config() if asked or start is None else None,
-                      chosen.spec() if asked or start is None else None,
-                      load_labelled(data) if data else None)
+    what = Downstream(task, start, chosen.config(), chosen.spec(), load_labelled(data) if data else None,
+                      asked=chosen.asked)
     checkpoint = train(chosen.settings("finetune"), what, out)
     if not checkpoint.record:
         return  # one of several processes; the first speaks

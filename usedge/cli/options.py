@@ -19,12 +19,12 @@ Batch = Annotated[int | None, typer.Option(min=1, help="A-scans a step and devic
 BaseRate = Annotated[float | None, typer.Option(
     min=0.0, help="Learning rate at a batch of 256; scaled to --batch.")]
 Preset = Annotated[str | None, typer.Option(help="Synthetic A-scans: field, paper or plate.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice; stored with the result.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; stored with the result.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; resumed where it holds one.")]
-Precision = Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")]
-Devices = Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) on each node.")]
-Nodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make A-scans ahead.")]
+Precision = Annotated[str | None, typer.Option(help="auto, 32-true or bf16-mixed.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="GPUs (or CPU processes) on each node.")]
+Nodes = Annotated[int | None, typer.Option(min=1, help="Machines that train together.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes that make A-scans ahead.")]
 
 
 def need_training() -> None:

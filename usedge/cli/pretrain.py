@@ -26,12 +26,12 @@ def pretrain(  # noqa: PLR0913, PLR0917 - its options
     base_rate: o.BaseRate = None,
     preset: o.Preset = None,
     set_: o.Assignments = None,
-    seed: o.Seed = 0,
+    seed: o.Seed = None,
     out: o.Out = Path("runs/pretrain"),
-    precision: o.Precision = "auto",
-    devices: o.Devices = 1,
-    nodes: o.Nodes = 1,
-    workers: o.Workers = 1,
+    precision: o.Precision = None,
+    devices: o.Devices = None,
+    nodes: o.Nodes = None,
+    workers: o.Workers = None,
 ) -> None:
     """Pretrain the masked autoencoder; interrupt and repeat the command to resume exactly."""
     o.need_training()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import platform
 import shutil
@@ -163,7 +164,8 @@ def _connected(address: str) -> Any:
     except ImportError:
         raise MissingExtraError("ray", "cluster") from None
     try:
-        ray.init(address=None if address == "local" else address, logging_level="error", log_to_driver=False)
+        ray.init(address=None if address == "local" else address, logging_level=logging.ERROR,
+                 log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster answers at {address!r} ({error}).",
                          "Start one: ray start --head; or give --cluster local.") from None

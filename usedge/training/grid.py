@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from usedge.blur import DEFAULT_SIGMA
 from usedge.errors import InputError
 from usedge.models.config import RECIPES
 from usedge.training.recipe import Recipe
@@ -27,7 +28,8 @@ LOSSES = {"removed": 0.0, "all": 1.0}
 RATES = {"scratch": 4e-3, "cnn": 2e-3}
 """Rates of fine-tuning, from the study "rates"; methods that begin with pretraining have the recipe's."""
 METHODS = ("scratch", *RECIPES, "cnn")
-BLURS = ("gaussian", "srad", "mean:5", "median:5", "motion:5", "defocus:3")
+GAUSSIAN = f"gaussian:{DEFAULT_SIGMA:g}"
+BLURS = (GAUSSIAN, "srad", "mean:5", "median:5", "motion:5", "defocus:3")
 LENGTHS = (0.25, 1.0, 4.0)
 MASK_RATIOS = (0.5, 0.625, 0.75, 0.875)
 SIGMAS = ("gaussian:1.1", "gaussian:2", "gaussian:4", "gaussian:8")
@@ -109,7 +111,7 @@ def _labels() -> Iterable[Trial]:
 
 
 def _variants() -> Iterable[Trial]:
-    for method, blur in (("scratch", "none"), ("mae", "none"), ("deblur", "gaussian"), ("denoise", "none")):
+    for method, blur in (("scratch", "none"), ("mae", "none"), ("deblur", GAUSSIAN), ("denoise", "none")):
         for probe in (False, True):
             yield Trial(method, blur=blur, probe=probe, labels=0.1)
 

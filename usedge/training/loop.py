@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from rich.console import Console
@@ -65,6 +66,11 @@ class TrainSettings:
     checkpoint_s: float = 120.0
 
     def __post_init__(self) -> None:
+        for name in ("batch", "devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is not positive.")
+        if self.workers < 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"workers {self.workers} must not be negative, betas {self.betas} in 0 … 1.")
         if self.ascans < self.batch * self.world:
             raise InputError(f"{self.ascans} A-scans do not fill one batch of {self.batch * self.world}.",
                              "Raise --ascans.")
@@ -238,8 +244,10 @@ class Run:
 
     def _step(self, fabric: Fabric, model: Any, optimizer: Any, batch: Batch, step: int) -> Tensor:
         s = self.settings
-        # Seeded by the step, not carried along: a resumed run draws the same masks.
-        generator = torch.Generator().manual_seed((s.seed << 32) + step * s.world + fabric.global_rank)
+        # Seeded by the step, not carried along: a resumed run draws the same masks. Mixed, since torch's
+        # generator heeds 32 bits alone.
+        mixed = np.random.SeedSequence((s.seed, step * s.world + fabric.global_rank)).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(mixed))
         for group in optimizer.param_groups:
             group["lr"] = s.rate(step) * group["scale"]
         loss = self.loss(model, batch, generator)

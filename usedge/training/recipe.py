@@ -36,6 +36,8 @@ class Recipe:
 
     names: tuple[str, ...]
     sections: Mapping[str, Section]
+    asked: frozenset[str] = frozenset()
+    """Keys that were named above ``field``, by a recipe or an option."""
 
     def spec(self) -> SignalSpec:
         """What the model is given; raises InputError for a patch that does not divide the grid."""
@@ -52,11 +54,12 @@ class Recipe:
     def changed(self, section: str, **values: Any) -> Recipe:
         """The same recipe with these numbers; None leaves a number as it is."""
         given = {key: value for key, value in values.items() if value is not None}
-        return Recipe(self.names, {**self.sections, section: {**self.sections[section], **given}})
+        sections = {**self.sections, section: {**self.sections[section], **given}}
+        return Recipe(self.names, sections, self.asked | given.keys())
 
     def with_assignments(self, assignments: Iterable[str]) -> Recipe:
         """The same recipe with each ``SECTION.KEY=VALUE`` (TOML); raises InputError as reading does."""
-        sections = self.sections
+        sections, asked = self.sections, set(self.asked)
         for text in assignments:
             place, equals, value = text.partition("=")
             section, dot, key = place.strip().partition(".")
@@ -68,7 +71,8 @@ class Recipe:
             except tomllib.TOMLDecodeError:
                 read = value.strip()
             sections = _laid_over(sections, {section: {key: read}}, "--set")
-        return Recipe(self.names, sections)
+            asked.add(key)
+        return Recipe(self.names, sections, frozenset(asked))
 
 
 def read_recipes(names: Sequence[str]) -> Recipe:
@@ -77,7 +81,8 @@ def read_recipes(names: Sequence[str]) -> Recipe:
     Raises InputError for an unknown recipe, bad TOML, and keys that are unknown or of another type.
     """
     sections: Mapping[str, Section] = {name: {} for name in SECTIONS}
-    for name in (BASE, *names):
+    asked: set[str] = set()
+    for place, name in enumerate((BASE, *names)):
         path = resources.training_recipe(name)
         try:
             values = tomllib.loads(path.read_text())
@@ -85,7 +90,9 @@ def read_recipes(names: Sequence[str]) -> Recipe:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} is no readable TOML ({reason}).", "Mend the recipe.") from None
         sections = _laid_over(sections, values, name)
-    return Recipe((BASE, *names), sections)
+        if place:
+            asked.update(*values.values())
+    return Recipe((BASE, *names), sections, frozenset(asked))
 
 
 def _laid_over(below: Mapping[str, Section], above: Mapping[str, Any], name: str) -> dict[str, Section]:

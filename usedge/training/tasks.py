@@ -65,8 +65,9 @@ class Downstream:
     """What is learnt after pretraining, and from where.
 
     ``task``: "tof" or "presence". ``start``: a checkpoint folder, None for from scratch; sizes and spec are
-    then those of the checkpoint, with which ``config`` and ``spec`` must agree, but for the head. ``data``:
-    labelled A-scans, None for synthetic ones. ``validate``: score on validation A-scans at the end.
+    then those of the checkpoint, with which ``config`` and ``spec`` must agree, but for the head; with
+    ``asked`` in those fields alone. ``data``: labelled A-scans, None for synthetic ones. ``validate``: score
+    on validation A-scans at the end.
     """
 
     task: str = "tof"
@@ -75,6 +76,11 @@ class Downstream:
     spec: SignalSpec | None = None
     data: LabelledSet | None = None
     validate: bool = True
+    asked: frozenset[str] | None = None
+
+    def named(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` that were asked for."""
+        return [key for key in keys if self.asked is None or key in self.asked]
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -136,13 +142,14 @@ def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpe
     if start is None:
         return what.spec or SignalSpec(), what.config or MAEConfig()
     if what.config is not None:
-        _agree(what.config, start.config, ENCODER_KEYS)
+        _agree(what.config, start.config, what.named(ENCODER_KEYS))
     if what.spec is not None:
         # "none" is what recipes say by default, and asks for nothing.
         blur = ("blur",) if what.spec.blur != "none" else ()
-        _agree(what.spec, start.spec, ("n_samples", "patch", *blur))
-    config = replace(start.config, head=what.config.head) if what.config else start.config
-    return start.spec, config
+        _agree(what.spec, start.spec, what.named(("n_samples", "patch", *blur)))
+    if what.config is None or not what.named(("head",)):
+        return start.spec, start.config
+    return start.spec, replace(start.config, head=what.config.head)
 
 
 ENCODER_KEYS = ("backbone", "d_model", "heads", "d_head", "mlp_hidden", "encoder_layers")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 import logging
 import os
 import platform
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -33,6 +35,7 @@ from usedge.training.tasks import Downstream, finetune, pretrain
 TEST_SEED = 0x7E57
 """Of the A-scans that trials are scored on: in no training and no validation."""
 RECONSTRUCTED = 512
+PR_SET_PDEATHSIG = 1
 Row = dict[str, Any]
 ABOUT = ("budget", "usedge", "torch", "host")
 SCORES = ("top1", "within_patch", "hit_half_period", "hit_one_period", "median_error_samples", "accuracy",
@@ -127,9 +130,18 @@ def in_processes(jobs: int) -> Runner:
     """
     def run(plan: Plan, trials: Sequence[Trial]) -> Iterator[Row]:
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _begin_worker, (threads,)) as pool:
             yield from _spread(trials, lambda trial: pool.submit(run_trial, plan, trial), _first_done)
     return run
+
+
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        # Or it would train on for hours after the command itself was killed.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        return  # not Linux
 
 
 def _first_done(running: Sequence[Any]) -> tuple[Any, Row]:

@@ -4,12 +4,14 @@ VENV   ?= .venv
 FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: help demo test lint fuzz size bench qemu qemu-tools clean
+.PHONY: help demo test lint fuzz size bench train report qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
 	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
+	@echo "make train  pretrain, fine-tune and export a bundle with the recipe field, from nothing: hours, resumed where cut"
+	@echo "make report tables, plots and verdicts on the papers' claims from the stored trials"
 	@echo "make size   flash and RAM of the C library on Cortex-M0+ and M4, by arm-none-eabi-gcc"
 	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
 	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
@@ -55,6 +57,15 @@ test: lint fuzz
 
 bench: $(VENV)/.checks
 	@$(VENV)/bin/usedge bench latency
+
+TRAIN = runs/train
+train: $(VENV)/.checks
+	@$(VENV)/bin/usedge pretrain --out $(TRAIN)/pretrain
+	@$(VENV)/bin/usedge finetune $(TRAIN)/pretrain/last --out $(TRAIN)/finetune
+	@$(VENV)/bin/usedge export $(TRAIN)/finetune/last --int8 -o $(TRAIN)/field.usedge
+
+report: $(VENV)/.checks
+	@$(VENV)/bin/usedge report docs/results/trials.csv --out docs/results
 
 size:
 	@$(MAKE) --no-print-directory -s -C firmware_bridge/c size

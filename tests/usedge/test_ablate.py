@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,39 @@ def test_several_processes_give_the_rows_of_one(plan: Plan, tmp_path: Path) -> N
     one, two = ({row["key"]: row["top1"] for row in table.rows} for table in tables)
     assert one == two
     assert len(one) == 3
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_killing_the_command_ends_its_processes(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SHELL_RECIPE)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "usedge", "ablate", "rates", "--jobs", "2", "--seeds", "1", "--recipe",
+         str(tmp_path / "small.toml"), "--table", str(tmp_path / "t.csv"), "-o", str(tmp_path / "runs")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/finetune-*")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        workers = _children(command.pid)
+        assert len(workers) >= 2
+    finally:
+        command.kill()
+        command.wait()
+    deadline = time.monotonic() + 60
+    while any(map(_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(map(_running, workers))
 
 
 def test_a_foreign_table_is_refused(tmp_path: Path) -> None:

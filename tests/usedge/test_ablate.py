@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -33,6 +34,7 @@ from usedge.training.ablate import (  # noqa: E402
 )
 from usedge.training.grid import STUDIES, Trial, trials  # noqa: E402
 from usedge.training.recipe import Recipe, read_recipes  # noqa: E402
+from usedge.training.stream import Prepare, SynthStream  # noqa: E402
 
 BUDGET = 1e-5
 """96 A-scans for pretraining, one batch for fine-tuning."""
@@ -126,7 +128,8 @@ def test_without_labels_nothing_is_learnt(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("trial", [
-    replace(SMALL, method="cnn"), replace(SMALL, method="deblur", blur="gaussian:2"),
+    Trial("aic", labels=0.0), Trial("xcorr", preset="field", labels=0.0), replace(SMALL, method="cnn"),
+    replace(SMALL, method="deblur", blur="gaussian:2"),
     replace(SMALL, method="denoise"), replace(SMALL, target="envelope"), replace(SMALL, probe=True),
     replace(SMALL, head="pooled"), replace(SMALL, patch=64), replace(SMALL, preset="field"),
     replace(SMALL, task="presence", preset="plate")])
@@ -134,6 +137,21 @@ def test_every_kind_of_trial_runs_and_scores(plan: Plan, trial: Trial) -> None:
     row = run_trial(plan, trial)
     assert 0 <= row["accuracy" if trial.task == "presence" else "top1"] <= 1
     assert ("mean_abs" in row) == (trial.pretrained and trial.target != "envelope")
+
+
+@pytest.mark.parametrize("preset", ["paper", "field"])
+def test_classical_pickers_are_scored_on_the_ascans_of_the_networks(preset: str) -> None:
+    """An oracle's places would be the truth: the picks are of the same A-scans, and near it at high SNR."""
+    from usedge.training.classical import classical_scores
+    from usedge.training.stream import synthetic_pool
+
+    spec = read_recipes(["ablation"]).spec()
+    pool = synthetic_pool(preset, 64, ablate.TEST_SEED, spec)
+    stream = SynthStream(preset, ablate.TEST_SEED, 256, spec)
+    np.testing.assert_array_equal(Prepare(spec).synth(stream.native(0, 0, 64)).onset, pool.onset)
+    found = classical_scores("aic", preset, 64, ablate.TEST_SEED, spec)
+    assert found["within_patch"] > (0.8 if preset == "paper" else 0.1)
+    assert 0 <= found["missed"] < 0.5
 
 
 def test_a_table_goes_on_where_it_was_and_shares_pretraining(

@@ -26,6 +26,8 @@ from usedge.files import write_whole
 from usedge.models.checkpoint import load_checkpoint
 from usedge.models.mae import MaskedAutoencoder
 from usedge.models.nets import build
+from usedge.tof import CLASSICAL
+from usedge.training.classical import classical_scores
 from usedge.training.grid import Trial
 from usedge.training.recipe import Recipe
 from usedge.training.scores import presence_scores, reconstruction_scores, tof_scores
@@ -204,6 +206,10 @@ def run_trial(plan: Plan, trial: Trial) -> Row:
     row: Row = {"key": trial.key(), **asdict(trial), "budget": plan.budget, "usedge": __version__,
                 "torch": torch.__version__, "host": f"{platform.machine()} {os.cpu_count()} cores"}
     start, began = None, time.monotonic()
+    if trial.method in CLASSICAL:
+        scores = classical_scores(trial.method, trial.preset, plan.test_ascans, TEST_SEED + trial.seed,
+                                  recipe.spec())
+        return row | {"test_ascans": plan.test_ascans, "pretrain_s": 0.0, "finetune_s": 0.0} | scores
     if trial.pretrained:
         start = plan.folder / f"pretrain-{trial.pretraining_key()}" / f"budget-{plan.budget:g}"
         checkpoint = pretrain(recipe.settings("pretrain"), recipe.config(), start, recipe.spec())

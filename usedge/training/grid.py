@@ -11,6 +11,7 @@ from typing import Any
 from usedge.blur import DEFAULT_SIGMA
 from usedge.errors import InputError
 from usedge.models.config import RECIPES
+from usedge.tof import CLASSICAL
 from usedge.training.recipe import Recipe
 
 LABELS = 9_600
@@ -27,7 +28,7 @@ LOSSES = {"removed": 0.0, "all": 1.0}
 """Patches that the pretraining's loss is over → weight of the visible ones."""
 RATES = {"scratch": 4e-3, "cnn": 2e-3}
 """Rates of fine-tuning, from the study "rates"; methods that begin with pretraining have the recipe's."""
-METHODS = ("scratch", *RECIPES, "cnn")
+METHODS = ("scratch", *RECIPES, "cnn", *CLASSICAL)
 GAUSSIAN = f"gaussian:{DEFAULT_SIGMA:g}"
 BLURS = (GAUSSIAN, "srad", "mean:5", "median:5", "motion:5", "defocus:3")
 LENGTHS = (0.25, 1.0, 4.0)
@@ -39,7 +40,8 @@ SIGMAS = ("gaussian:1.1", "gaussian:2", "gaussian:4", "gaussian:8")
 class Trial:
     """One run: what is pretrained, then what is learnt from ``labels`` (a share of LABELS) of ``preset``.
 
-    ``method``: a pretraining recipe, "scratch" or "cnn" (both without pretraining); ``length``: factor on the
+    ``method``: a pretraining recipe, "scratch" or "cnn" (both without pretraining), or a classical picker,
+    which learns nothing and whose seed chooses the A-scans that it is scored on; ``length``: factor on the
     A-scans of pretraining. ``base_rate`` 0 means the method's, ``layer_decay`` 0 the recipe's. Pretraining
     fields of a method without it keep their defaults, so that equal work has equal fields.
     """
@@ -136,6 +138,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
     "size": ("d_model", lambda: (Trial(d_model=d, labels=0.1) for d in (64, 128, 256))),
     "blur": ("kind of blur", lambda: (Trial("deblur", blur=b, labels=0.1) for b in BLURS)),
     "sigma": ("width of the Gaussian blur", lambda: (Trial("deblur", blur=b, labels=0.1) for b in SIGMAS)),
+    "classical": ("classical pickers, told the frequency", lambda: (
+        Trial(m, preset=p, labels=0.0) for p in ("paper", "field") for m in CLASSICAL)),
     "heads": ("head", lambda: (Trial(m, head=h) for m in ("mae", "scratch") for h in ("pointer", "pooled"))),
     "transfer": ("second task: echo and defect presence", _transfer),
     "domain": ("A-scans for pretraining, fine-tuned to field", lambda: (

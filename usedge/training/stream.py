@@ -124,9 +124,13 @@ class SynthStream:
                            for part in range(-(-self.batch // CHUNK))])
 
     def _chunk(self, index: int, part: int, n: int) -> Batch:
+        return Prepare(self.spec).synth(self.native(index, part, n))
+
+    def native(self, index: int, part: int, n: int) -> SynthBatch:
+        """``n`` A-scans of batch ``index`` from CHUNK · ``part`` on, before any preprocessing."""
         lengths = NATIVE_LENGTHS[self.preset]
         length = lengths[np.random.default_rng((self.seed, index, part, 1)).integers(len(lengths))]
-        return Prepare(self.spec).synth(generate(self.preset, n, (self.seed, index, part), length))
+        return generate(self.preset, n, (self.seed, index, part), length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from usedge.tof import CLASSICAL
 from usedge.training.grid import Trial
 from usedge.training.report.select import Spread
 
 METHODS = {"mae": "MAE", "deblur": "deblurring MAE", "denoise": "denoising MAE", "scratch": "from scratch",
-           "cnn": "CNN from scratch"}
+           "cnn": "CNN from scratch", **{name: f"{name} picker" for name in CLASSICAL}}
 NAMES = {"pretrain_preset": "pretrained on", "mask_ratio": "mask ratio", "preset": "trained and tested on",
          "probe": "encoder", "base_rate": "base rate", "layer_decay": "layer decay",
          "loss": "loss over patches", "length": "length of pretraining"}

@@ -110,12 +110,14 @@ def test_another_version_is_refused(stored: Path) -> None:
         load_checkpoint(stored)
 
 
-@pytest.mark.parametrize(("kind", "command"), [("mae", "usedge pretrain"), ("tof", "usedge finetune")])
+@pytest.mark.parametrize(("kind", "command"), [
+    ("mae", "usedge pretrain"), ("tof", "usedge finetune --task tof"),
+    ("presence", "usedge finetune --task presence")])
 def test_the_wrong_kind_names_the_command_that_makes_the_right_one(
     tmp_path: Path, kind: str, command: str
 ) -> None:
-    save_checkpoint(tmp_path / "c", made("tof" if kind == "mae" else "mae"))
-    with pytest.raises(InputError, match=command):
+    save_checkpoint(tmp_path / "c", made("presence" if kind == "tof" else "tof"))
+    with pytest.raises(InputError, match=f"not '{kind}'.*`{command}`"):
         load_checkpoint(tmp_path / "c", kind)
 
 

@@ -404,6 +404,13 @@ def test_a_ratio_that_leaves_no_patch_on_one_side_is_refused(ratio: float, left:
         MaskedAutoencoder(SPEC, MAEConfig(mask_ratio=ratio))
 
 
+def test_a_single_sample_has_no_deviation() -> None:
+    single, config = SignalSpec(n_samples=64, patch=1), replace(LEAST, envelope_bins=1)
+    with pytest.raises(InputError, match=r"patch of 1 sample .*norm_patches=false"):
+        MaskedAutoencoder(single, config)
+    assert MaskedAutoencoder(single, replace(config, norm_patches=False))(ascans(2, 64)).isfinite()
+
+
 def test_envelope_bins_must_divide_the_patch() -> None:
     with pytest.raises(InputError, match="5 envelope bins do not divide a patch of 32"):
         MaskedAutoencoder(SPEC, replace(LEAST, envelope_weight=1.0, envelope_bins=5))

@@ -256,6 +256,32 @@ def test_a_file_of_bare_a_scans_knows_no_labels(tmp_path: Path) -> None:
     assert batch.period.isnan().all()
 
 
+@pytest.mark.parametrize("fs_hz", [40e6, np.array([40e6])])
+def test_one_frequency_in_a_file_is_that_of_every_row(tmp_path: Path, fs_hz: object) -> None:
+    """As in docs/labelled-files.md, which allows it."""
+    x = np.random.default_rng(1).integers(-500, 500, (16, 2048)).astype(np.int16)
+    stream = FileStream(write(tmp_path / "one.h5", x, fs_hz=fs_hz, f0_hz=2e6), 1, 8, SPEC)
+    for index in range(2):
+        np.testing.assert_allclose(stream[index].period, 20 / 32)
+
+
+@pytest.mark.parametrize("unit", [2.0**-60, 2.0**200])
+def test_a_file_may_be_in_any_unit(tmp_path: Path, unit: float) -> None:
+    x = np.random.default_rng(1).normal(size=(8, 300))
+    scaled, plain = (FileStream(write(tmp_path / f"{name}.h5", values), 1, 8, SPEC)[0].x
+                     for name, values in (("scaled", x * unit), ("plain", x)))
+    assert torch.equal(scaled, plain)
+    assert plain.abs().max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("fs_hz", np.ones(8)), ("f0_hz", np.ones(3)), ("presence", np.ones((8, 1))), ("onset_samples", 1.0)])
+def test_a_column_of_another_length_is_refused(tmp_path: Path, name: str, values: object) -> None:
+    path = write(tmp_path / "odd.h5", np.ones((8, 300), np.int16), **{name: values})
+    with pytest.raises(InputError, match=rf"odd\.h5: {name} has shape .* but x has 8 rows.*leave it out"):
+        FileStream(path, 1, 8, SPEC)
+
+
 @pytest.mark.parametrize("batch", [96, 65])
 def test_a_batch_from_a_file_is_whole_blocks(tmp_path: Path, batch: int) -> None:
     path = write(tmp_path / "a.h5", np.zeros((256, 64), np.int16))
@@ -288,6 +314,8 @@ def test_what_is_no_file_of_a_scans_says_so(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
     for path, said in ((tmp_path / "text.h5", "cannot be read as HDF5"),
                        (tmp_path / "none.h5", "cannot be read as HDF5"),
-                       (write(tmp_path / "flat.h5", np.zeros(64, np.int16)), "has no A-scans x")):
+                       (write(tmp_path / "flat.h5", np.zeros(64, np.int16)), "has no A-scans x"),
+                       (write(tmp_path / "iq.h5", np.ones((64, 64), complex)), "has no A-scans x"),
+                       (write(tmp_path / "text_in.h5", np.full((64, 64), b"a")), "has no A-scans x")):
         with pytest.raises(InputError, match=rf"{path.name} {said}.*usedge synth"):
             FileStream(path, 1, 8, SPEC)

@@ -312,7 +312,19 @@ def test_a_recipe_without_a_blur_asks_for_none_and_gets_the_checkpoints(tmp_path
     assert result.spec == BLURRED
 
 
+@pytest.mark.parametrize("pool", [0, 8])
+def test_what_validation_scores_is_never_trained_on(tmp_path: Path, pool: int) -> None:
+    seed = tasks.VALIDATION_SEED
+    before, there = (replace(SETTINGS, seed=each, pool=pool) for each in (seed - 1, seed))
+    with pytest.raises(InputError, match=f"seed {seed} would train on .* validation.*--seed"):
+        pretrain(there, TINY, tmp_path / "mae")
+    with pytest.raises(InputError, match=f"seed {seed - 1} would train on .* validation.*--seed"):
+        tuned(tmp_path / "tof", before, config=TINY)
+
+
 def test_what_makes_no_sense_together_is_refused(tmp_path: Path, labelled: LabelledSet) -> None:
+    with pytest.raises(InputError, match=r"probe trains a head alone.*pretrain\.probe"):
+        pretrain(replace(SETTINGS, probe=True), TINY, tmp_path / "mae")
     with pytest.raises(InputError, match=r"layer_decay 0\.75 is for transformers"):
         tuned(tmp_path / "a", replace(SETTINGS, layer_decay=0.75), config=CNN)
     with pytest.raises(InputError, match="labelled files hold no defects"):

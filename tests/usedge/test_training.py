@@ -135,6 +135,33 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert_same(mae_run(tmp_path / "cut").fit(), mae_run(tmp_path / "whole").fit())
 
 
+def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(tmp_path: Path) -> None:
+    longer = replace(SETTINGS, ascans=4 * 60)
+    mae_run(tmp_path, longer).fit()
+    whole = (tmp_path / "log.jsonl").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        at_step(mae_run(tmp_path / "cut", longer), 30, interrupt).fit()
+    log = tmp_path / "cut" / "log.jsonl"
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20]
+    log.write_text(whole + '{"step": 60, "asc')
+    mae_run(tmp_path / "cut", longer).fit()
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40, 60]
+
+
+def test_how_long_a_run_is_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a list of all its batches sent to each worker process."""
+    orders: list[Any] = []
+
+    def seen(_stream: object, order: Any, _workers: int) -> Iterator[Batch]:
+        orders.append(order)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("usedge.training.loop.batches", seen)
+    with pytest.raises(KeyboardInterrupt):
+        mae_run(tmp_path).fit()
+    assert orders == [range(12)]
+
+
 def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
     done = mae_run(tmp_path / "a").fit()
     assert_same(at_step(mae_run(tmp_path / "a"), 12, interrupt).fit(), done)
@@ -174,7 +201,7 @@ def test_workers_and_the_time_between_checkpoints_may_change(tmp_path: Path) -> 
 
 def test_a_folder_of_the_other_task_is_refused(tmp_path: Path) -> None:
     mae_run(tmp_path).fit()
-    with pytest.raises(InputError, match="holds a 'mae' model"):
+    with pytest.raises(InputError, match=r"holds a 'mae' model, not 'tof'.*another --out"):
         finetune(SETTINGS, Downstream(), tmp_path)
 
 
@@ -226,7 +253,7 @@ def test_the_schedule_follows_ascans_and_scales_with_the_batch(changes: dict[str
     ({"base_rate": math.nan}, "base_rate nan"), ({"clip_norm": -1.0}, r"clip_norm -1\.0"),
     ({"weight_decay": math.inf}, "weight_decay inf"), ({"layer_decay": 0.0}, r"layer_decay 0\.0"),
     ({"layer_decay": 1.5}, r"layer_decay 1\.5"), ({"pool": -1}, "pool -1"),
-    ({"warmup_ascans": -1}, "warmup_ascans -1")])
+    ({"warmup_ascans": -1}, "warmup_ascans -1"), ({"checkpoint_s": math.nan}, "checkpoint_s nan")])
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         replace(SETTINGS, **changes)
@@ -235,6 +262,12 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], named: str
 def test_a_given_precision_is_taken_and_auto_is_resolved() -> None:
     assert resolve_precision("32-true") == "32-true"
     assert resolve_precision("auto") in {"32-true", "bf16-mixed"}
+
+
+def test_a_card_that_emulates_bf16_trains_in_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert resolve_precision("auto") == "32-true"
 
 
 def test_biases_norms_and_the_mask_token_are_not_decayed() -> None:

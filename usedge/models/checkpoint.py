@@ -22,6 +22,8 @@ from usedge.models.config import MAEConfig
 from usedge.models.nets import Model, build
 from usedge.spec import SignalSpec
 
+MADE_BY = {"mae": "usedge pretrain", "tof": "usedge finetune --task tof",
+           "presence": "usedge finetune --task presence"}
 MAGIC = "usedge-checkpoint"
 FORMAT_VERSION = 1
 WEIGHTS, OPTIMIZER, RECORD = "weights.safetensors", "optimizer.safetensors", "checkpoint.json"
@@ -126,8 +128,7 @@ def load_checkpoint(folder: Path, kind: str | None = None) -> Checkpoint:
                              "Copy the checkpoint again.")
     if kind is not None and record["kind"] != kind:
         raise InputError(f"{folder} holds a {record['kind']!r} model, not {kind!r}.",
-                         "Give the checkpoint of `usedge finetune`." if kind == "tof" else
-                         "Give the checkpoint of `usedge pretrain`.")
+                         f"Give the checkpoint of `{MADE_BY[kind]}`.")
     weights = load_file(folder / WEIGHTS)
     if bad := _not_finite(weights):
         raise InputError(f"{folder} has weights that are not finite ({bad}).",

@@ -131,8 +131,8 @@ class Masking(NamedTuple):
 class MaskedAutoencoder(nn.Module):
     """Pretraining: reconstruct an A-scan from a few of its patches, blurred or noisy ones where asked.
 
-    Raises InputError for a mask ratio that leaves no visible or no removed patch, or envelope bins that do
-    not divide the patch.
+    Raises InputError for a mask ratio that leaves no visible or no removed patch, envelope bins that do not
+    divide the patch, or patches of one sample to be standardised.
     """
 
     def __init__(self, spec: SignalSpec, config: MAEConfig) -> None:
@@ -144,6 +144,9 @@ class MaskedAutoencoder(nn.Module):
                              "At least one patch must stay and one must go.")
         if spec.patch % config.envelope_bins:
             raise InputError(f"{config.envelope_bins} envelope bins do not divide a patch of {spec.patch}.")
+        if spec.patch == 1 and config.norm_patches:
+            raise InputError("a patch of 1 sample has no deviation to standardise it by.",
+                             "Set model.norm_patches=false, or give a larger --patch.")
         self.encoder: Encoder = Encoder(spec, config)
         self.decoder_embed = nn.Linear(config.d_model, config.d_model)
         self.mask_token = nn.Parameter(torch.zeros(config.d_model))

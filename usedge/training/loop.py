@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from usedge.errors import InputError
+from usedge.files import write_whole
 from usedge.models.checkpoint import Checkpoint, is_stored, load_checkpoint, save_checkpoint
 from usedge.models.config import MAEConfig
 from usedge.spec import SignalSpec
@@ -78,7 +79,7 @@ class TrainSettings:
             raise InputError(f"preset {self.preset!r} is unknown.", f"Known: {', '.join(PRESETS)}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r} is unknown.", f"Known: {', '.join(PRECISIONS)}.")
-        for name in ("base_rate", "weight_decay", "clip_norm"):
+        for name in ("base_rate", "weight_decay", "clip_norm", "checkpoint_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
         if not 0 < self.layer_decay <= 1:
@@ -111,7 +112,9 @@ def resolve_precision(precision: str) -> str:
     """"auto" → bf16 where the hardware has it natively, else 32 bits."""
     if precision != "auto":
         return precision
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+    # Without emulation: cards before Ampere "support" bf16 more slowly than 32 bits.
+    native = (torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available()
+              else _cpu_has_bf16())
     return "bf16-mixed" if native else "32-true"
 
 
@@ -205,7 +208,10 @@ class Run:
         model, wrapped = fabric.setup(plain, optimizer)
         # After setup, which moves the weights to their device but no optimizer state.
         restore_optimizer(plain, optimizer, moments)
-        order = [step * s.world + fabric.global_rank for step in range(first, s.steps)]
+        if fabric.is_global_zero:
+            self._trim_log(first)
+        # A range, not a list: workers get a copy of it, whatever the length of the run.
+        order = range(first * s.world + fabric.global_rank, s.steps * s.world, s.world)
         step = self._done = first
         try:
             for step in self._steps(fabric, model, wrapped, batches(self.stream, order, s.workers), first):
@@ -271,6 +277,14 @@ class Run:
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
 
+    def _trim_log(self, step: int) -> None:
+        """Drop what a run that ended without a checkpoint had logged after ``step``: it is done again."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _logged_step(line) <= step]
+        if kept != lines:
+            write_whole(path, "".join(line + "\n" for line in kept).encode())
+
     def _checkpoint(
         self, model: nn.Module, optimizer: dict[str, Tensor], record: dict[str, Any]
     ) -> Checkpoint:
@@ -291,7 +305,10 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not is_stored(self.folder / "last"):
             return 0, {}
-        stored = load_checkpoint(self.folder / "last", self.kind)
+        stored = load_checkpoint(self.folder / "last")
+        if stored.kind != self.kind:
+            raise InputError(f"{self.folder} holds a {stored.kind!r} model, not {self.kind!r}.",
+                             "Give another --out.")
         changed = self._changed(stored)
         if changed or stored.optimizer is None:
             odd = ", ".join(changed) or "no optimizer"
@@ -307,6 +324,13 @@ class Run:
                  (asdict(self.spec), asdict(stored.spec)),
                  ({"start": _plain(self.origin)}, {"start": stored.record["origin"]})]
         return [key for mine, theirs in pairs for key, value in mine.items() if theirs.get(key) != value]
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # cut short
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

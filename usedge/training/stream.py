@@ -222,12 +222,14 @@ class FileStream:
     def _block(self, number: int) -> Batch:
         file, rows = _hdf5(self.path), slice(number * self.block, (number + 1) * self.block)
         x = file["x"][rows]
-        unknown = np.full(len(x), np.nan)
-        fs_hz = float(file["fs_hz"][()]) if "fs_hz" in file else np.nan
-        onset = file["onset_samples"][rows].astype(np.float64) if "onset_samples" in file else unknown
-        cycle = fs_hz / file["f0_hz"][rows] if "f0_hz" in file else unknown
-        presence = file["presence"][rows].astype(np.int64) if "presence" in file else (~np.isnan(onset)) + 0
-        return Prepare(self.spec).counts(x.astype(np.float32), onset, cycle, presence)
+        if x.dtype.kind == "f":
+            # Rows of any unit, by a power of two: volts may be too small, or too large, for what follows.
+            exponent = np.frexp(np.abs(x).max(axis=1, keepdims=True))[1]
+            x = np.ldexp(x.astype(np.float64), -exponent)
+        onset = _column(file, "onset_samples", rows, len(x))
+        cycle = _column(file, "fs_hz", rows, len(x)) / _column(file, "f0_hz", rows, len(x))
+        presence = np.where(np.isnan(onset), 0, 1) if "presence" not in file else file["presence"][rows]
+        return Prepare(self.spec).counts(x.astype(np.float32), onset, cycle, presence.astype(np.int64))
 
 
 @lru_cache(maxsize=4)
@@ -242,9 +244,25 @@ def _hdf5(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read as HDF5 ({error}).",
                          "Make one: usedge synth -o FILE.h5.") from None
-    if "x" not in file or len(file["x"].shape) != 2:
+    x = file.get("x")
+    if not isinstance(x, h5py.Dataset) or x.ndim != 2 or x.dtype.kind not in "iufb":
         raise InputError(f"{path} has no A-scans x (n, samples).", "Make one: usedge synth -o FILE.h5.")
+    row = (len(x),)
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "fs_hz": [(), (1,)], "f0_hz": [(), row], "onset_samples": [row], "presence": [row]}
+    for name, allowed in shapes.items():
+        shape = getattr(file.get(name), "shape", None)
+        if name in file and shape not in allowed:
+            raise InputError(f"{path}: {name} has shape {shape}, but x has {len(x)} rows.",
+                             f"It must be {' or '.join(map(str, allowed))}; or leave it out.")
     return file  # type: ignore[no-any-return]
+
+
+def _column(file: dict[str, Any], name: str, rows: slice, n: int) -> NDArray[np.float64]:
+    """``rows`` (n,) of a column, one number for all of them, or NaN where the file has none of that name."""
+    if name not in file:
+        return np.full(n, np.nan)
+    return np.broadcast_to(file[name][rows if file[name].size > 1 else ()], n).astype(np.float64)
 
 
 Stream = SynthStream | PoolStream | FileStream

@@ -41,6 +41,8 @@ def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: Sig
     if (config.recipe == "deblur") != (spec.blur != "none"):
         raise InputError(f"recipe {config.recipe!r} does not go with blur {spec.blur!r}.",
                          "Deblurring needs a blur, such as --blur gaussian; the other recipes have none.")
+    if settings.probe:
+        raise InputError("probe trains a head alone, and pretraining has none.", "Leave pretrain.probe out.")
     if config.backbone != "transformer":
         raise InputError(f"a {config.backbone!r} cannot be pretrained by masking.", "Give a transformer.")
     torch.manual_seed(settings.seed)
@@ -132,6 +134,9 @@ LOSSES = {"tof": _tof, "presence": _presence}
 
 
 def _stream(settings: TrainSettings, spec: SignalSpec, seed: int) -> Stream:
+    if seed == VALIDATION_SEED:
+        raise InputError(f"the seed {settings.seed} would train on the A-scans that validation scores.",
+                         "Give another --seed.")
     if settings.pool:
         return PoolStream.synthetic(settings.preset, settings.pool, seed, settings.batch, spec)
     return SynthStream(settings.preset, seed, settings.batch, spec)

@@ -17,7 +17,15 @@ from usedge.preprocess import Preprocessor  # noqa: E402
 from usedge.spec import SignalSpec  # noqa: E402
 from usedge.synth import FS_HZ, generate  # noqa: E402
 from usedge.synth.files import write_synth  # noqa: E402
-from usedge.training.stream import Batch, FileStream, PoolStream, Prepare, SynthStream, batches  # noqa: E402
+from usedge.training.stream import (  # noqa: E402
+    Augment,
+    Batch,
+    FileStream,
+    PoolStream,
+    Prepare,
+    SynthStream,
+    batches,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,6 +151,23 @@ def test_a_synthetic_pool_is_the_start_of_the_stream_of_its_seed(spec: SignalSpe
     stream = SynthStream("field", 4, 256, spec)
     assert_same(pool, Batch.join([stream[0], stream[1].rows(slice(0, 44))]))
     assert len(set(identities(pool))) == 300
+
+
+@pytest.mark.parametrize("spec", [SPEC, BLURRED])
+def test_augmentation_changes_noise_and_polarity_and_nothing_else(spec: SignalSpec) -> None:
+    plain = PoolStream.synthetic("paper", 40, 4, 40, spec)
+    changed = replace(plain, augment=Augment(0.1, spec.blurring))
+    was, drawn, again, later = plain[0], changed[0], changed[0], changed[1]
+    assert_same(drawn, again)
+    for mine, theirs in zip(drawn[2:], was[2:], strict=True):
+        assert torch.equal(mine.nan_to_num(-1), theirs.nan_to_num(-1))
+    sign = torch.sign((drawn.clean * was.clean).sum(dim=1))
+    rms = (sign[:, None] * drawn.clean - was.clean).square().mean(dim=1).sqrt()
+    assert {-1.0, 1.0} == set(sign.tolist())
+    assert 0 < rms.min() < 0.03
+    assert 0.07 < rms.max() < 0.11
+    np.testing.assert_array_equal(drawn.x.numpy(), spec.blurring(drawn.clean.numpy()))
+    assert not torch.equal(drawn.clean, later.clean)
 
 
 def test_fewer_labels_are_some_of_the_more() -> None:

@@ -333,3 +333,13 @@ def test_what_makes_no_sense_together_is_refused(tmp_path: Path, labelled: Label
         Downstream("sizing")
     with pytest.raises(InputError, match="is no usedge checkpoint"):
         tuned(tmp_path / "b", start=tmp_path / "nowhere")
+
+
+def test_augmentation_is_for_ascans_that_are_seen_again(tmp_path: Path, labelled: LabelledSet) -> None:
+    noisy = replace(SETTINGS, augment=0.1)
+    with pytest.raises(InputError, match=r"augment 0\.1.*--labels"):
+        finetune(noisy, Downstream(config=TINY), tmp_path / "endless")
+    what = Downstream(config=TINY, data=labelled, validate=False)
+    plain, changed = (finetune(settings, what, tmp_path / name)
+                      for name, settings in (("plain", SETTINGS), ("noisy", noisy)))
+    assert not torch.equal(plain.weights["pointer.weight"], changed.weights["pointer.weight"])

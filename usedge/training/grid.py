@@ -60,6 +60,7 @@ class Trial:
     head: str = "pointer"
     probe: bool = False
     labels: float = 0.25
+    augment: float = 0.1
     base_rate: float = 0.0
     layer_decay: float = 0.0
     seed: int = 0
@@ -89,6 +90,7 @@ class Trial:
                  "recipe": self.method if self.pretrained else "mae"}
         finetune = {"preset": self.preset, "probe": self.probe, "seed": self.seed,
                     "pool": max(1, round(LABELS * self.labels)),
+                    "augment": self.augment,
                     "base_rate": self.base_rate or RATES.get(self.method),
                     "layer_decay": self.layer_decay or (1.0 if self.method == "cnn" else None)}
         return (base.changed("signal", patch=self.patch, blur=self.blur).changed("model", **model)
@@ -138,6 +140,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
     "size": ("d_model", lambda: (Trial(d_model=d, labels=0.1) for d in (64, 128, 256))),
     "blur": ("kind of blur", lambda: (Trial("deblur", blur=b, labels=0.1) for b in BLURS)),
     "sigma": ("width of the Gaussian blur", lambda: (Trial("deblur", blur=b, labels=0.1) for b in SIGMAS)),
+    "augment": ("noise and polarity drawn afresh in fine-tuning", lambda: (
+        Trial(m, augment=a, labels=0.1) for m in ("mae", "scratch", "cnn") for a in (0.0, 0.1))),
     "classical": ("classical pickers, told the frequency", lambda: (
         Trial(m, preset=p, labels=0.0) for p in ("paper", "field") for m in CLASSICAL)),
     "heads": ("head", lambda: (Trial(m, head=h) for m in ("mae", "scratch") for h in ("pointer", "pooled"))),

@@ -57,6 +57,9 @@ class TrainSettings:
     """Distinct synthetic A-scans, seen again every epoch; 0: every A-scan is a new one."""
     layer_decay: float = 1.0
     """Factor on the rate for each layer down from the head (He et al. 2022, appendix A.2: 0.75)."""
+    augment: float = 0.0
+    """Largest rms of the white noise that is added afresh to a pool's A-scans, full scale being 1, with a
+    random polarity; 0: they are drawn as they are."""
     probe: bool = False
     """Train the head alone, on a frozen encoder."""
     seed: int = 0
@@ -79,7 +82,7 @@ class TrainSettings:
             raise InputError(f"preset {self.preset!r} is unknown.", f"Known: {', '.join(PRESETS)}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r} is unknown.", f"Known: {', '.join(PRECISIONS)}.")
-        for name in ("base_rate", "weight_decay", "clip_norm", "checkpoint_s"):
+        for name in ("base_rate", "weight_decay", "clip_norm", "augment", "checkpoint_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
         if not 0 < self.layer_decay <= 1:
@@ -319,7 +322,9 @@ class Run:
 
     def _changed(self, stored: Checkpoint) -> list[str]:
         """Names of what differs between this run and a stored one, so that it cannot be the same run."""
-        pairs = [(_settings(self.settings), stored.record["settings"]),
+        # A setting that came later had its default then.
+        settings = _settings(TrainSettings(MOST_SEED)) | stored.record["settings"]
+        pairs = [(_settings(self.settings), settings),
                  (self.config.to_dict(), stored.config.to_dict()),
                  (asdict(self.spec), asdict(stored.spec)),
                  ({"start": _plain(self.origin)}, {"start": stored.record["origin"]})]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from usedge.ascan import cut_gate
+from usedge.blur import Blur
 from usedge.errors import InputError, MissingExtraError
 from usedge.preprocess import Preprocessor, resample_plan
 from usedge.spec import SignalSpec
@@ -33,6 +34,8 @@ NATIVE_LENGTHS = {
 }
 """Gate lengths, in native samples, that the presets are drawn at before they are resampled to the grid."""
 CHUNK = 64
+AUGMENTED = 2
+"""Tells the seeds of augmentation from those of an epoch's order and a chunk's length."""
 
 
 class Batch(NamedTuple):
@@ -134,12 +137,35 @@ class SynthStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Augment:
+    """What a pool's A-scans are changed by each time that they are drawn, or a network learns their noise.
+
+    Polarity at random, and white noise of an rms drawn from 0 to ``noise`` (full scale being 1), added before
+    the ``blur`` that the spec has.
+    """
+
+    noise: float
+    blur: Blur
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """``batch`` changed; labels stay, since onsets do not move."""
+        n = len(batch)
+        sign = torch.from_numpy(rng.choice(np.array([-1.0, 1.0], np.float32), (n, 1)))
+        rms = rng.uniform(0.0, self.noise, (n, 1)).astype(np.float32)
+        noise = torch.from_numpy(rms * rng.standard_normal(batch.clean.shape, np.float32))
+        clean = sign * batch.clean + noise
+        x = clean if self.blur.kind == "none" else torch.from_numpy(self.blur(clean.numpy()))
+        return Batch(x, clean, batch.onset, batch.period, batch.presence)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStream:
     """Batches from a pool of A-scans in memory: every row once an epoch, in an order drawn from the seed."""
 
     pool: Batch
     seed: int
     batch: int
+    augment: Augment | None = None
 
     @classmethod
     def synthetic(cls, preset: str, ascans: int, seed: int, batch: int, spec: SignalSpec) -> PoolStream:
@@ -155,7 +181,9 @@ class PoolStream:
         n, first = len(self.pool), index * self.batch
         epochs = range(first // n, (first + self.batch - 1) // n + 1)
         order = np.concatenate([_permutation(n, self.seed, epoch) for epoch in epochs])
-        return self.pool.rows(order[first - epochs[0] * n :][: self.batch])
+        drawn = self.pool.rows(order[first - epochs[0] * n :][: self.batch])
+        return drawn if self.augment is None else self.augment(
+            drawn, np.random.default_rng((self.seed, index, AUGMENTED)))
 
 
 @lru_cache(maxsize=8)

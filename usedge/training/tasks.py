@@ -19,7 +19,7 @@ from usedge.models.nets import build, tof_loss
 from usedge.spec import SignalSpec
 from usedge.training.loop import Run, TrainSettings
 from usedge.training.scores import presence_scores, tof_scores
-from usedge.training.stream import Batch, FileStream, PoolStream, Stream, SynthStream
+from usedge.training.stream import Augment, Batch, FileStream, PoolStream, Stream, SynthStream
 
 if TYPE_CHECKING:
     from usedge.labelled import LabelledSet
@@ -114,12 +114,21 @@ def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpo
         _freeze(net)
     stream = (_stream(settings, spec, settings.seed + 1) if what.data is None
               else PoolStream.of(what.data, spec, settings.seed + 1, settings.batch))
+    if settings.augment:
+        stream = _augmented(stream, settings.augment, spec)
 
     def check(model: nn.Module) -> dict[str, Any]:
         return validate(model, spec, settings.preset, what.task)
 
     return Run(what.task, net, LOSSES[what.task], stream, settings, spec, config, folder, origin,
                check if what.validate else None).fit()
+
+
+def _augmented(stream: Stream, noise: float, spec: SignalSpec) -> PoolStream:
+    if not isinstance(stream, PoolStream):
+        raise InputError(f"augment {noise} is for A-scans that are seen again.",
+                         "Give --labels or --data, or 0.")
+    return replace(stream, augment=Augment(noise, spec.blurring))
 
 
 def _tof(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:

@@ -151,7 +151,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
         for m, p in (("scratch", "paper"), ("mae", "paper"), ("mae", "field")))),
     "rates": ("rate of fine-tuning, each method by itself", lambda: (
         Trial(m, base_rate=r, labels=0.1, seed=1000) for m in ("mae", "scratch", "cnn")
-        for r in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))),
+        for r in (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2))),
 }
 """Name → what is varied, and its trials at seed 0; "rates" has a seed of its own and is run once."""
 ONCE = ("rates",)

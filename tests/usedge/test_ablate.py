@@ -35,6 +35,7 @@ from usedge.training.ablate import (  # noqa: E402
 from usedge.training.grid import STUDIES, Trial, trials  # noqa: E402
 from usedge.training.recipe import Recipe, read_recipes  # noqa: E402
 from usedge.training.stream import Prepare, SynthStream  # noqa: E402
+from usedge.training.tasks import TEST_SEED  # noqa: E402
 
 BUDGET = 1e-5
 """96 A-scans for pretraining, one batch for fine-tuning."""
@@ -146,10 +147,10 @@ def test_classical_pickers_are_scored_on_the_ascans_of_the_networks(preset: str)
     from usedge.training.stream import synthetic_pool
 
     spec = read_recipes(["ablation"]).spec()
-    pool = synthetic_pool(preset, 64, ablate.TEST_SEED, spec)
-    stream = SynthStream(preset, ablate.TEST_SEED, 256, spec)
+    pool = synthetic_pool(preset, 64, TEST_SEED, spec)
+    stream = SynthStream(preset, TEST_SEED, 256, spec)
     np.testing.assert_array_equal(Prepare(spec).synth(stream.native(0, 0, 64)).onset, pool.onset)
-    found = classical_scores("aic", preset, 64, ablate.TEST_SEED, spec)
+    found = classical_scores("aic", preset, 64, TEST_SEED, spec)
     assert found["within_patch"] > (0.8 if preset == "paper" else 0.1)
     assert 0 <= found["missed"] < 0.5
 

@@ -32,10 +32,8 @@ from usedge.training.grid import Trial
 from usedge.training.recipe import Recipe
 from usedge.training.scores import presence_scores, reconstruction_scores, tof_scores
 from usedge.training.stream import Batch, synthetic_pool
-from usedge.training.tasks import Downstream, finetune, pretrain
+from usedge.training.tasks import TEST_SEED, Downstream, finetune, pretrain
 
-TEST_SEED = 0x7E57
-"""Of the A-scans that trials are scored on: in no training and no validation."""
 RECONSTRUCTED = 512
 PR_SET_PDEATHSIG = 1
 Row = dict[str, Any]

@@ -128,7 +128,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def adamw(model: nn.Module, s: TrainSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves biases, norms and single vectors alone.
+    """AdamW that decays matrices and leaves biases, norms, positions and single vectors alone.
 
     Each group's ``scale`` is its factor on the rate (``layer_decay``); frozen parameters are left out.
     """
@@ -137,7 +137,8 @@ def adamw(model: nn.Module, s: TrainSettings) -> torch.optim.AdamW:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             scale = s.layer_decay ** (layers + 1 - _depth(name, layers))
-            decay = s.weight_decay if parameter.ndim >= 2 else 0.0
+            matrix = parameter.ndim >= 2 and not name.endswith("position")
+            decay = s.weight_decay if matrix else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
     return torch.optim.AdamW([{"params": parameters, "scale": scale, "weight_decay": decay}
                               for (scale, decay), parameters in groups.items()], lr=s.rate(0), betas=s.betas)

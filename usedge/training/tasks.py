@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 VALIDATION_SEED = 0x5EED
 """Kept apart from every training seed; the validation A-scans are the same for all runs."""
+TEST_SEED = 0x7E57
+"""Of the A-scans that ablations are scored on: in no training and no validation."""
+LABELS_SEED = 1 << 31
+"""Added to a fine-tuning's seed, so that no fine-tuning shares its A-scans with any pretraining."""
 VALIDATION_ASCANS = 4096
 TASKS = ("tof", "presence")
 
@@ -112,8 +116,8 @@ def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpo
         origin["data"] = {"file": what.data.path.name if what.data.path else "", "ascans": len(what.data)}
     if settings.probe:
         _freeze(net)
-    stream = (_stream(settings, spec, settings.seed + 1) if what.data is None
-              else PoolStream.of(what.data, spec, settings.seed + 1, settings.batch))
+    stream = (_stream(settings, spec, settings.seed + LABELS_SEED) if what.data is None
+              else PoolStream.of(what.data, spec, settings.seed + LABELS_SEED, settings.batch))
     if settings.augment:
         stream = _augmented(stream, settings.augment, spec)
 
@@ -143,8 +147,8 @@ LOSSES = {"tof": _tof, "presence": _presence}
 
 
 def _stream(settings: TrainSettings, spec: SignalSpec, seed: int) -> Stream:
-    if seed == VALIDATION_SEED:
-        raise InputError(f"the seed {settings.seed} would train on the A-scans that validation scores.",
+    if seed in (VALIDATION_SEED, TEST_SEED):
+        raise InputError(f"the seed {settings.seed} would train on the A-scans that models are scored on.",
                          "Give another --seed.")
     if settings.pool:
         return PoolStream.synthetic(settings.preset, settings.pool, seed, settings.batch, spec)

@@ -17,10 +17,10 @@ from usedge.models.checkpoint import Checkpoint, load_checkpoint
 from usedge.models.mae import MaskedAutoencoder, log_energy
 from usedge.spec import SignalSpec
 from usedge.synth import FS_HZ
-from usedge.training.ablate import TEST_SEED
 from usedge.training.report.attention import attention, by_distance, measures, uniform
 from usedge.training.report.plots import COLOURS, canvas, png, styled
 from usedge.training.stream import Batch, Prepare, synthetic_pool
+from usedge.training.tasks import TEST_SEED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ class Host:
     """The other end of the line: raw bytes by os calls, so that only our own decoder is under test."""
 
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        # Not blocking: what select promised is gone again when the device drops what nobody has read.
+        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         self.decoder = usfp.Decoder()
         self.frames: list[usfp.Frame] = []
 
@@ -57,17 +59,20 @@ class Host:
         deadline = time.monotonic() + DEADLINE_S
         while not done(self.frames):
             assert time.monotonic() < deadline, f"gave up with {self.decoder.stats}"
-            if select.select([self.fd], [], [], 0.2)[0]:
-                self.frames += self.decoder.feed(os.read(self.fd, 65536))
+            self._take(0.2)
         return self.frames
 
     def read_for(self, seconds: float) -> list[usfp.Frame]:
         """Collect whatever comes within ``seconds``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if select.select([self.fd], [], [], 0.05)[0]:
-                self.frames += self.decoder.feed(os.read(self.fd, 65536))
+            self._take(0.05)
         return self.frames
+
+    def _take(self, seconds: float) -> None:
+        if select.select([self.fd], [], [], seconds)[0]:
+            with suppress(BlockingIOError):
+                self.frames += self.decoder.feed(os.read(self.fd, 65536))
 
     def await_ack(self, opcode: int, seq: int) -> usfp.Ack:
         """Read until the command ``seq`` has been answered."""
@@ -84,8 +89,7 @@ class Host:
     def send_all(self, data: bytes) -> None:
         """Send on a port that may be full, reading meanwhile so that it empties."""
         while data:
-            if select.select([self.fd], [], [], 0.05)[0]:
-                self.frames += self.decoder.feed(os.read(self.fd, 65536))
+            self._take(0.05)
             if select.select([], [self.fd], [], 0)[1]:
                 data = data[os.write(self.fd, data) :]
 

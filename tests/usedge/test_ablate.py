@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,11 @@ from usedge.training.recipe import Recipe, read_recipes  # noqa: E402
 from usedge.training.stream import Prepare, SynthStream  # noqa: E402
 from usedge.training.tasks import TEST_SEED  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BUDGET = 1e-5
 """96 A-scans for pretraining, one batch for fine-tuning."""
 SMALL = Trial(d_model=16, labels=0.005, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

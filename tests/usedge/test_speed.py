@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from usedge.training.plain import PlainMAE  # noqa: E402
 from usedge.training.recipe import read_recipes  # noqa: E402
 from usedge.training.speed import GROUPS, Work, serve  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = SignalSpec()
 TINY = MAEConfig(d_model=32, heads=2, d_head=24, mlp_hidden=48, encoder_layers=2, decoder_layers=1,
                  norm_patches=False)
@@ -39,14 +40,6 @@ batch = 8
 [finetune]
 batch = 4
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

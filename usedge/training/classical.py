@@ -12,7 +12,7 @@ from usedge.spec import SignalSpec
 from usedge.synth import FS_HZ, SynthBatch
 from usedge.tof import classical_picker
 from usedge.training.scores import place_scores
-from usedge.training.stream import CHUNK, Batch, Prepare, SynthStream
+from usedge.training.stream import CHUNK, SynthStream, synthetic_pool
 
 PARTS = 256 // CHUNK
 
@@ -26,7 +26,7 @@ def classical_scores(name: str, preset: str, ascans: int, seed: int, spec: Signa
     stream = SynthStream(preset, seed, PARTS * CHUNK, spec)
     chunks = [stream.native(i // PARTS, i % PARTS, CHUNK) for i in range(-(-ascans // CHUNK))]
     place = np.concatenate([_places(name, chunk, spec) for chunk in chunks])[:ascans]
-    batch = Batch.join([Prepare(spec).synth(chunk) for chunk in chunks]).rows(slice(0, ascans))
+    batch = synthetic_pool(preset, ascans, seed, spec)
     onset = batch.onset.numpy()
     echo, answered = ~np.isnan(onset), ~np.isnan(place)
     return {"top1": float(np.mean(np.floor(place[echo]) == np.floor(onset[echo]))),

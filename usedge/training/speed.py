@@ -99,18 +99,13 @@ def ours(work: Work) -> Iterator[Contender]:
                              ("usedge-half", 0.5, f"usedge, {short}, half of the removed patches decoded")):
         torch.manual_seed(work.seed)
         model: nn.Module = MaskedAutoencoder(spec, replace(config, decoded_share=share))
-        turn = _loop_steps(work, "pretrain", model, _pretrain_loss, pretrain)
+        turn = _loop_steps(work, "pretrain", model, LOSSES["mae"], pretrain)
         yield Contender(key, name, turn, pretrain.batch, _parameters(model))
     for precision, short in SHORT.items():
         torch.manual_seed(work.seed)
         model = ToFNet(spec, config)
         turn = _loop_steps(work, "finetune", model, LOSSES["tof"], replace(finetune, precision=precision))
         yield Contender(f"finetune-{short}", f"usedge, {short}", turn, finetune.batch, _parameters(model))
-
-
-def _pretrain_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    value: Tensor = model(batch.x, generator, batch.clean)
-    return value
 
 
 def _loop_steps(work: Work, section: str, model: nn.Module, loss: Loss, s: TrainSettings

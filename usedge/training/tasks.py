@@ -19,7 +19,7 @@ from usedge.models.nets import build, tof_loss
 from usedge.spec import SignalSpec
 from usedge.training.loop import Run, TrainSettings
 from usedge.training.scores import presence_scores, tof_scores
-from usedge.training.stream import Augment, Batch, FileStream, PoolStream, Stream, SynthStream
+from usedge.training.stream import Augment, Batch, FileStream, PoolStream, Stream, SynthStream, synthetic_pool
 
 if TYPE_CHECKING:
     from usedge.labelled import LabelledSet
@@ -59,11 +59,7 @@ def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: Sig
         stream = FileStream(data, settings.seed, settings.batch, spec)
         origin = {"data": {"file": data.name, "ascans": stream.check()}}
 
-    def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        value: Tensor = model(batch.x, generator, batch.clean)
-        return value
-
-    return Run("mae", model, loss, stream, settings, spec, config, folder, origin).fit()
+    return Run("mae", model, LOSSES["mae"], stream, settings, spec, config, folder, origin).fit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +131,11 @@ def _augmented(stream: Stream, noise: float, spec: SignalSpec) -> PoolStream:
     return replace(stream, augment=Augment(noise, spec.blurring))
 
 
+def _mae(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    value: Tensor = model(batch.x, generator, batch.clean)
+    return value
+
+
 def _tof(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
     return tof_loss(model(batch.x), batch.onset)
 
@@ -143,7 +144,7 @@ def _presence(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Te
     return F.cross_entropy(model(batch.x).float(), batch.presence)
 
 
-LOSSES = {"tof": _tof, "presence": _presence}
+LOSSES = {"mae": _mae, "tof": _tof, "presence": _presence}
 
 
 def _stream(settings: TrainSettings, spec: SignalSpec, seed: int) -> Stream:
@@ -198,8 +199,7 @@ def _freeze(net: nn.Module) -> None:
 
 def validate(model: nn.Module, spec: SignalSpec, preset: str, task: str = "tof") -> dict[str, Any]:
     """Scores on fresh synthetic A-scans (``tof_scores`` or ``presence_scores``)."""
-    stream = SynthStream(preset, VALIDATION_SEED, 256, spec)
-    batch = Batch.join([stream[i] for i in range(VALIDATION_ASCANS // 256)])
+    batch = synthetic_pool(preset, VALIDATION_ASCANS, VALIDATION_SEED, spec)
     scores = presence_scores(model, batch) if task == "presence" else tof_scores(model, batch, spec.patch)
     about = {"preset": preset, "seed": VALIDATION_SEED, "ascans": VALIDATION_ASCANS}
     return {"validation": about} | scores

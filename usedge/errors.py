@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UsedgeError(Exception):
     """Base of every error that the commands print as one line.
@@ -42,3 +44,16 @@ class MissingExtraError(InputError):
         self.extra = extra
         super().__init__(f"this needs the package '{package}', which is not installed.",
                          next_step or f"Run: pip install 'usedge[{extra}]'")
+
+
+def known_name(name: str, known: Iterable[str], what: str, where: str = "") -> None:
+    """Raise InputError, naming the nearest known name, unless ``name`` is one of ``known``.
+
+    ``what`` says what kind of name it is, ``where`` stands before both names, such as a section.
+    """
+    names = list(known)
+    if name not in names:
+        import difflib  # on the way to an error alone
+
+        nearest = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        raise InputError(f"{what} {where}{name} is unknown.", f"The nearest known one is {where}{nearest}.")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from usedge.errors import InputError
+from usedge.errors import InputError, known_name
 from usedge.synth import PRESETS
 
 if sys.version_info >= (3, 11):
@@ -104,9 +102,9 @@ def read_recipe(path: Path) -> Recipe:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no readable TOML ({reason}).", "Mend the recipe.") from None
     recipe: Recipe = _section(Recipe, values, str(path), "")
-    _known_name(recipe.parity.preset, PRESETS, f"{path}: preset")
+    known_name(recipe.parity.preset, PRESETS, f"{path}: preset")
     for name in (*recipe.variants, *recipe.required):
-        _known_name(name, VARIANTS, f"{path}: variant")
+        known_name(name, VARIANTS, f"{path}: variant")
     missing = sorted(set(recipe.required) - set(recipe.variants))
     if missing or not recipe.variants or len(set(recipe.variants)) != len(recipe.variants):
         raise InputError(f"{path}: variants are {list(recipe.variants)}, required {list(recipe.required)}.",
@@ -119,7 +117,7 @@ def _section(kind: type, values: Any, path: str, where: str) -> Any:
         raise InputError(f"{path}: {where.rstrip('.')} is no table.", f"Write it as [{where.rstrip('.')}].")
     known = {each.name: each for each in fields(kind)}
     for key in values:
-        _known_name(key, known, f"{path}: key", where)
+        known_name(key, known, f"{path}: key", where)
     missing = [where + key for key in known if key not in values]
     if missing:
         raise InputError(f"{path} lacks the key {missing[0]}.", "A recipe states everything; copy int8.toml.")
@@ -149,11 +147,3 @@ def _expected(key: Any) -> str:
         return f"It must be {'a list of texts' if key.type.startswith('tuple') else 'a text'}."
     kind = "a whole number" if key.type == "int" else "a number"
     return f"It must be {kind} from {key.metadata['low']:g} to {key.metadata['high']:g}."
-
-
-def _known_name(name: str, known: Iterable[str], what: str, where: str = "") -> None:
-    """Raise InputError, naming the nearest known name, unless ``name`` is one of ``known``."""
-    names = list(known)
-    if name not in names:
-        nearest = difflib.get_close_matches(name, names, 1, 0.0)[0]
-        raise InputError(f"{what} {where}{name} is unknown.", f"The nearest known one is {where}{nearest}.")

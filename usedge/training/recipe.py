@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from usedge import resources
-from usedge.errors import InputError
+from usedge.errors import InputError, known_name
 from usedge.models.config import MAEConfig
 from usedge.spec import SignalSpec
 from usedge.training.loop import TrainSettings
@@ -98,12 +97,12 @@ def read_recipes(names: Sequence[str]) -> Recipe:
 def _laid_over(below: Mapping[str, Section], above: Mapping[str, Any], name: str) -> dict[str, Section]:
     merged = {section: dict(values) for section, values in below.items()}
     for section, values in above.items():
-        _known(section, SECTIONS, f"{name}: section")
+        known_name(section, SECTIONS, f"{name}: section")
         if not isinstance(values, dict):
             raise InputError(f"{name}: {section} is no table.", f"Write it as [{section}].")
         kinds = {each.name: str(each.type) for each in fields(SECTIONS[section])}
         for key, value in values.items():
-            _known(key, kinds, f"{name}: key", f"{section}.")
+            known_name(key, kinds, f"{name}: key", f"{section}.")
             merged[section][key] = _typed(value, kinds[key], f"{name}: {section}.{key}")
     return merged
 
@@ -118,10 +117,3 @@ def _typed(value: Any, kind: str, where: str) -> Any:
     if type(value).__name__ == kind:
         return value
     raise InputError(f"{where} is {value!r}.", f"It must be of the type {kind}.")
-
-
-def _known(name: str, known: Iterable[str], what: str, where: str = "") -> None:
-    names = list(known)
-    if name not in names:
-        nearest = difflib.get_close_matches(name, names, 1, 0.0)[0]
-        raise InputError(f"{what} {where}{name} is unknown.", f"The nearest known one is {where}{nearest}.")

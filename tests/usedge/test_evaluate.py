@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from usedge.tof import Pick, Picker
 FS_HZ, F0_HZ, T0_S, SAMPLES = 20e6, 2e6, 4e-6, 1000
 CLASSICAL = "threshold,envelope,aic,xcorr"
 SCORES = {"hit_half_period", "hit_one_period", "raw_hit_half_period", "bias_ns", "median_abs_ns",
-          "p95_abs_ns", "abstain_rate", "false_alarm_rate"}
+          "p95_abs_ns", "abstain_rate", "miss_rate", "false_alarm_rate", "ece"}
+POOLED = {"hit_half_period", "hit_one_period", "miss_rate", "false_alarm_rate"}
 EVAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "eval"
 
 
@@ -106,13 +108,13 @@ def test_json_follows_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert evaluate(monkeypatch, path, "--methods", CLASSICAL, "--json") == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert set(report) == {"format_version", "files"}
+    assert set(report) == {"format_version", "files", "mean", "all", "groups"}
     assert report["format_version"] == 1
     (entry,) = report["files"]
     assert (entry["file"], entry["n"], entry["n_echo"], entry["n_empty"]) == (str(path), 12, 8, 4)
     assert list(entry["methods"]) == CLASSICAL.split(",")
     for scores in entry["methods"].values():
-        assert set(scores) == SCORES
+        assert set(scores) == SCORES | {"reliability"}
         assert scores["hit_half_period"] == scores["raw_hit_half_period"] == 1.0
         assert scores["abstain_rate"] == scores["false_alarm_rate"] == 0.0
         assert abs(scores["bias_ns"]) < 125
@@ -137,7 +139,69 @@ def test_empty_files_give_nulls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert evaluate(monkeypatch, path, "--methods", "envelope") == 0
     entry = json.loads(capsys.readouterr().out)["files"][0]
     assert (entry["n_echo"], entry["n_empty"]) == (0, 12)
-    assert entry["methods"]["envelope"] == dict.fromkeys(SCORES) | {"false_alarm_rate": 8 / 12}
+    scores = entry["methods"]["envelope"]
+    assert sum(row["n"] for row in scores.pop("reliability")) == 0
+    assert scores == dict.fromkeys(SCORES) | {"false_alarm_rate": 8 / 12}
+
+
+def evaluated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    assert evaluate(monkeypatch, *words) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_means_count_every_file_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    small = {name: value[:3] if name in ("x", "tof_s") else value for name, value in echoes().items()}
+    wrong = write(tmp_path / "wrong.npz", **small | {"tof_s": np.array([5e-6, 40e-6, 20e-6])})
+    report = evaluated(monkeypatch, capsys, write(tmp_path / "tank.npz"), wrong, "--methods", "aic,envelope")
+    one, two = (file["methods"]["aic"] for file in report["files"])
+    mean, whole = report["mean"]["methods"]["aic"], report["all"]["methods"]["aic"]
+    assert set(mean) == SCORES
+    assert mean["hit_half_period"] == pytest.approx((one["hit_half_period"] + two["hit_half_period"]) / 2)
+    assert mean["false_alarm_rate"] == one["false_alarm_rate"], "of the files that have empty gates"
+    assert whole["hit_half_period"] == pytest.approx(
+        (8 * one["hit_half_period"] + 3 * two["hit_half_period"]) / 11)
+    assert (report["all"]["n_echo"], report["all"]["n_empty"], report["mean"]["n_files"]) == (11, 4, 2)
+
+
+def test_every_gate_is_in_one_band_one_rung_and_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    gate_s = np.tile([T0_S, SAMPLES / FS_HZ], (12, 1))
+    gate_s[8:, 1] = 600 / FS_HZ
+    files = [write(tmp_path / "a.npz", source="tank: early"), write(tmp_path / "b.npz", source="tank: late"),
+             write(tmp_path / "c.npz", source="pipe", gate_s=gate_s)]
+    report = evaluated(monkeypatch, capsys, *files, "--methods", "aic")
+    groups = report["groups"]
+    for each in groups.values():
+        assert sum(group["n_echo"] for group in each) == 24
+        assert sum(group["n_empty"] for group in each) == 12
+        assert all(set(group["methods"]["aic"]) == POOLED for group in each)
+    assert [(group["name"], group["n_files"]) for group in groups["source"]] == [("tank", 2), ("pipe", 1)]
+    # 20 MHz, 2 MHz: 2048 · 10 / 1000 = 20.5 samples a cycle, in gates of 600 samples 34.1.
+    assert [(g["name"], g["n_echo"], g["n_empty"]) for g in groups["samples_a_cycle"]] == [
+        ("16–32", 24, 8), ("32–64", 0, 4)]
+    assert {g["name"] for g in groups["snr_db"] if g["n_echo"]} == {"≥ 40"}, "peak 3000, noise rms 20"
+    assert report["files"][0]["groups"]["samples_a_cycle"][0]["n_echo"] == 8
+
+
+def test_plots_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                         capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    files = [write(tmp_path / "tank.npz"), write(tmp_path / "air.npz", tof_s=np.full(12, np.nan))]
+    evaluated(monkeypatch, capsys, *files, "--methods", "aic,xcorr", "--plots", tmp_path / "new" / "plots")
+    drawn = sorted((tmp_path / "new" / "plots").iterdir())
+    names = ("bands", "errors", "hits", "reliability", "snr")
+    assert [path.name for path in drawn] == [f"{name}.png" for name in names]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_plots_without_matplotlib_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = write(tmp_path / "tank.npz")
+    assert evaluate(monkeypatch, path, "--methods", "aic", "--plots", tmp_path / "plots") == 2
+    assert "pip install 'usedge[train]'" in capsys.readouterr().err
+    assert not (tmp_path / "plots").exists()
 
 
 def test_predictions_hold_every_pick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +250,22 @@ def test_a_terminal_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     assert rows["aic"][0] == rows["xcorr"][0] == "100.0"
     assert "24/24" in err
+
+
+def test_a_terminal_gets_means_and_groups_of_several_files_in_100_columns(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    files = [write(tmp_path / f"{name}.npz", source=f"{name[:4]}: {name}")
+             for name in ("tank1", "tank2", "pipe")]
+    assert evaluate(monkeypatch, *files, "--methods", CLASSICAL) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert rows["pipe"] == ["8", "4", *["100/100/0"] * 4]
+    assert rows["tank"][:2] == ["16", "8"]
+    assert rows["16–32"][:3] == ["24", "12", "100/100/0"]
+    assert "mean of 3 files" in lines
 
 
 @pytest.mark.parametrize(("words", "says"), [

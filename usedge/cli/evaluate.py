@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 METHODS = ("model", "threshold", "envelope", "aic", "xcorr")
 RUNTIMES = ("auto", "litert", "onnx")
 EXAMPLE = "Example: usedge evaluate water.npz --methods threshold,aic"
-COLUMNS = {
-    "hit_half_period": "hit ½T",
-    "hit_one_period": "hit 1T",
-    "raw_hit_half_period": "raw ½T",
-    "bias_ns": "bias",
-    "median_abs_ns": "median",
-    "p95_abs_ns": "p95",
-    "abstain_rate": "abstain",
-    "false_alarm_rate": "false",
-}
-"""Headings of the table; hits and rates in %, errors in ns, T the period of the centre frequency."""
-
 app = new_app()
 
 
@@ -44,28 +32,43 @@ def evaluate(
     methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write every pick to this .npz.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to draw plots into.")] = None,
 ) -> None:
-    """Score ToF methods on labelled A-scans: hits, bias, abstentions and false alarms.
+    """Score ToF methods on labelled A-scans: hits, bias, misses, false alarms and calibration.
 
     A hit is an onset within half a period of the centre frequency, after the method's median error in that
-    file is taken off. Abstentions count as misses.
+    file is taken off. Abstentions count as misses. Over several files: their mean, and the gates of all by
+    source, by samples a cycle on the model's grid and by SNR.
     """
+    from usedge.cli.evaluation_plots import check_plots_folder, save_plots
     from usedge.labelled import load_labelled
-    from usedge.runtime.evaluate import check_predictions_path, report, save_predictions
+    from usedge.runtime.evaluate import check_predictions_path, save_predictions
 
     names = _method_names(methods)
     if runtime not in RUNTIMES:
         raise InputError(f"there is no runtime {runtime!r}.", f"Known: {', '.join(RUNTIMES)}.")
     if predictions is not None:
         check_predictions_path(predictions, files)
+    if plots is not None:
+        check_plots_folder(plots)
     sets = [load_labelled(path) for path in files]
     results = _evaluate(sets, _factories(names, bundle, runtime))
     if predictions is not None:
         save_predictions(predictions, results)
-    if as_json or not sys.stdout.isatty():
+    if plots is not None:
+        save_plots(plots, results)
+    _say(results, as_json or not sys.stdout.isatty())
+
+
+def _say(results: list[FileResult], as_json: bool) -> None:
+    if as_json:
+        from usedge.runtime.scorecard import report
+
         typer.echo(json.dumps(report(results), allow_nan=False))
     else:
-        _print_table(results)
+        from usedge.cli.evaluation_table import print_tables
+
+        print_tables(results)
 
 
 def _method_names(text: str) -> list[str]:
@@ -127,27 +130,3 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     with rich_progress.Progress("evaluating", *columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)
-
-
-def _print_table(results: list[FileResult]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for result in results:
-        console.print(f"{result.file}: {result.n_echo} echo gates, {result.n_empty} empty",
-                      soft_wrap=True, markup=False, highlight=False)
-        table = Table(box=SIMPLE_HEAD, caption="hits and rates in %, errors in ns")
-        table.add_column("method")
-        for heading in COLUMNS.values():
-            table.add_column(heading, justify="right")
-        for name, scores in result.methods.items():
-            table.add_row(name, *(_cell(key, scores[key]) for key in COLUMNS))
-        console.print(table)
-
-
-def _cell(key: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if key.endswith("_ns") else f"{100 * value:.1f}"

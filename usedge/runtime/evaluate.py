@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from usedge.ascan import AScan, cut_gate
 from usedge.errors import InputError
 from usedge.files import whole_file
 from usedge.labelled import LabelledSet
-from usedge.metrics import Scores, score
+from usedge.metrics import Outcomes, calibration, file_scores, gate_snr_db, judge
 from usedge.tof import Picker, estimate_f0
 
-FORMAT_VERSION = 1
+GRID = 2048
+"""Grid samples of the model's input, on which samples a cycle are counted."""
 SPECTRUM_ROWS = 256
 """As many A-scans, evenly spread over a file, are enough for its median spectrum."""
 
@@ -36,24 +37,28 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What every method answered on one file, and how well.
+    """What every method answered on one file, and what became of it.
 
     ``f0_hz (n,)`` are the centre frequencies that hits were counted with, ``f0_estimated`` tells that the
-    file had none.
+    file had none; ``samples_a_cycle (n,)`` on the model's grid, GRID · period / gate length; ``snr_db (n,)``
+    as ``gate_snr_db`` measures it on each gate.
     """
 
     file: str
+    source: str
     n_echo: int
     n_empty: int
     f0_hz: FloatArray
     f0_estimated: bool
+    samples_a_cycle: FloatArray
+    snr_db: FloatArray
     predictions: dict[str, Predictions]
-    methods: dict[str, Scores]
+    outcomes: dict[str, Outcomes]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The file's entry in the output of `usedge evaluate --json`."""
-        return {"file": self.file, "n": self.n_echo + self.n_empty, "n_echo": self.n_echo,
-                "n_empty": self.n_empty, "methods": self.methods}
+    @property
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """Every method's figures on this file, by the keys of `usedge evaluate --json`."""
+        return {name: {**file_scores(found), **calibration(found)} for name, found in self.outcomes.items()}
 
 
 def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
@@ -68,9 +73,19 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
     f0_hz = known if known is not None else np.full(len(gated), median_f0(gated, labelled.has_echo))
     file = str(labelled.path or labelled.source)
     predictions = {name: _predict(file, gated, known, factory, advance) for name, factory in pickers.items()}
-    methods = {name: score(found.tof_s, labelled.tof_s, f0_hz) for name, found in predictions.items()}
-    n_echo = int(labelled.has_echo.sum())
-    return FileResult(file, n_echo, len(gated) - n_echo, f0_hz, known is None, predictions, methods)
+    outcomes = {name: judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
+                for name, found in predictions.items()}
+    n_echo, period = int(labelled.has_echo.sum()), labelled.fs_hz / f0_hz
+    return FileResult(file, labelled.source, n_echo, len(gated) - n_echo, f0_hz, known is None,
+                      GRID * period / [len(ascan.samples) for ascan in gated],
+                      gates_snr_db(gated, labelled.tof_s, period), predictions, outcomes)
+
+
+def gates_snr_db(gated: Sequence[AScan], tof_s: FloatArray, period: FloatArray) -> FloatArray:
+    """``gate_snr_db`` of each gate (n,); ``tof_s (n,)`` after the main bang, ``period (n,)`` in samples."""
+    place = [(tof * 1e6 - ascan.t0_us) / ascan.sample_us for tof, ascan in zip(tof_s, gated, strict=True)]
+    return np.array([gate_snr_db(*each) for each in zip((a.samples for a in gated), place, period,
+                                                        strict=True)])
 
 
 def median_f0(gated: Sequence[AScan], has_echo: NDArray[np.bool_]) -> float:
@@ -97,11 +112,6 @@ def _predict(file: str, gated: Sequence[AScan], f0_hz: FloatArray | None, factor
         confidence[i] = pick.confidence
         advance()
     return Predictions(tof_s, confidence)
-
-
-def report(results: Iterable[FileResult]) -> dict[str, Any]:
-    """The whole output of `usedge evaluate --json`."""
-    return {"format_version": FORMAT_VERSION, "files": [result.to_dict() for result in results]}
 
 
 def check_predictions_path(out: Path, files: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "usedge.cli.run:app",
     "emulate": "usedge.cli.emulate:app",
     "synth": "usedge.cli.synth:app",
+    "harden": "usedge.cli.harden:app",
     "pretrain": "usedge.cli.pretrain:app",
     "finetune": "usedge.cli.finetune:app",
     "ablate": "usedge.cli.ablate:app",

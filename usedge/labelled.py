@@ -120,17 +120,37 @@ def load_labelled(path: str | Path) -> LabelledSet:
     path = Path(path)
     with _open_arrays(path) as arrays:
         x = _a_scans(arrays, "x")
-        n, samples = x.shape
-        fs_hz = _fs_hz(arrays)
-        t0_s = _finite(arrays, "t0_s")
-        tof_s = arrays.per_row("tof_s", n)
-        gate_s = arrays.gates(n) if "gate_s" in arrays else np.tile([t0_s, samples / fs_hz], (n, 1))
-        f0_hz = arrays.per_row("f0_hz", n) if "f0_hz" in arrays else None
-        gate_s = _snapped(gate_s, t0_s, t0_s + samples / fs_hz, 1e-3 / fs_hz)
-        loaded = LabelledSet(x, fs_hz, t0_s, tof_s, gate_s, f0_hz, arrays.text("label_point", "onset"),
-                             arrays.text("source", ""), path)
+        loaded = _labelled(arrays, x, _finite(arrays, "t0_s"), arrays.per_row("tof_s", len(x)))
     _check(loaded)
     return loaded
+
+
+def load_unlabelled(path: str | Path) -> LabelledSet:
+    """Read A-scans that are still to be labelled: as ``load_labelled``, but labels and ``t0_s`` may be missing.
+
+    ``tof_s`` (also by the names that ``load_rows`` knows) is NaN in rows without a label, in all of them
+    where the file has none; a missing or NaN ``t0_s`` is 0. What is there is checked, and raises InputError,
+    as by ``load_labelled``.
+    """
+    path = Path(path)
+    with _open_arrays(path) as arrays:
+        x = _a_scans(arrays, "x")
+        t0_s = arrays.scalar("t0_s") if "t0_s" in arrays else 0.0
+        tof_s = _tof_s(arrays, len(x), None, None)
+        loaded = _labelled(arrays, x, t0_s if np.isfinite(t0_s) else 0.0,
+                           np.full(len(x), np.nan) if tof_s is None else tof_s)
+    _check(loaded)
+    return loaded
+
+
+def _labelled(arrays: _Arrays, x: NDArray[Any], t0_s: float, tof_s: FloatArray) -> LabelledSet:
+    n, samples = x.shape
+    fs_hz = _fs_hz(arrays)
+    gate_s = arrays.gates(n) if "gate_s" in arrays else np.tile([t0_s, samples / fs_hz], (n, 1))
+    f0_hz = arrays.per_row("f0_hz", n) if "f0_hz" in arrays else None
+    gate_s = _snapped(gate_s, t0_s, t0_s + samples / fs_hz, 1e-3 / fs_hz)
+    return LabelledSet(x, fs_hz, t0_s, tof_s, gate_s, f0_hz, arrays.text("label_point", "onset"),
+                       arrays.text("source", ""), arrays.path)
 
 
 def load_rows(path: str | Path, x_name: str | None = None, tof_name: str | None = None,

@@ -25,6 +25,7 @@ COMMANDS = {
     "finetune": "usedge.cli.finetune:app",
     "ablate": "usedge.cli.ablate:app",
     "report": "usedge.cli.report:app",
+    "label": "usedge.cli.label:app",
     "evaluate": "usedge.cli.evaluate:app",
 }
 

@@ -1,0 +1,21 @@
+"""Time of flight by classical methods: pickers of the first echo, and the difference between two A-scans."""
+
+from usedge.tof.classical import (
+    CLASSICAL,
+    Aic,
+    ClassicalPicker,
+    Envelope,
+    Threshold,
+    Xcorr,
+    akaike,
+    classical_picker,
+)
+from usedge.tof.gated import DETECTION, QUANTISATION_RMS, RAYLEIGH_P20
+from usedge.tof.pick import Pick, Picker
+from usedge.tof.spectrum import MIN_PERIODS, MIN_SAMPLES, estimate_f0
+
+__all__ = [
+    "CLASSICAL", "DETECTION", "MIN_PERIODS", "MIN_SAMPLES", "QUANTISATION_RMS", "RAYLEIGH_P20",
+    "Aic", "ClassicalPicker", "Envelope", "Pick", "Picker", "Threshold", "Xcorr",
+    "akaike", "classical_picker", "estimate_f0",
+]

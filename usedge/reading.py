@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from usedge.ascan import AScan
-from usedge.tof import Pick
+from usedge.tof import Difference, Pick
 
 ABSTENTIONS = ("no_echo", "low_confidence", "saturated", "out_of_distribution")
 
@@ -14,7 +14,8 @@ ABSTENTIONS = ("no_echo", "low_confidence", "saturated", "out_of_distribution")
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One classified A-scan. Times: ``t_ns`` host clock at its last byte, ``tof_us`` µs after the main bang,
-    ``latency_us`` from its last byte to this reading. ``abstain`` says why ``tof_us`` is None.
+    ``latency_us`` from its last byte to this reading. ``abstain`` says why ``tof_us`` is None. ``difference``
+    is that to a reference A-scan, where the run has one, and adds the keys ``dtof_ns`` and ``dtof_abstain``.
     """
 
     seq: int
@@ -26,25 +27,39 @@ class Reading:
     distance_mm: float | None
     latency_us: float
     abstain: str | None = None
+    difference: Difference | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's keys, floats rounded to what they can mean (ToF to a picosecond)."""
-        return {
+        values = {
             "seq": self.seq, "t_ns": self.t_ns, "tof_us": _rounded(self.tof_us, 6), "label": self.label,
             "confidence": round(self.confidence, 4), "snr_db": round(self.snr_db, 2),
             "distance_mm": _rounded(self.distance_mm, 5), "latency_us": round(self.latency_us, 1),
             "abstain": self.abstain,
         }
+        if self.difference is not None:
+            values["dtof_ns"] = _rounded(self.difference.dtof_ns, 3)
+            values["dtof_abstain"] = self.difference.abstain
+        return values
 
     def to_json(self) -> str:
         """``to_dict()`` as one line; spelled out, since the device does it within every A-scan's latency."""
-        abstain = "null" if self.abstain is None else f'"{self.abstain}"'
         label = "null" if self.label is None else self.label
         return (f'{{"seq": {self.seq}, "t_ns": {self.t_ns},'
                 f' "tof_us": {_fixed(self.tof_us, 6)}, "label": {label},'
                 f' "confidence": {self.confidence:.4f}, "snr_db": {self.snr_db:.2f},'
                 f' "distance_mm": {_fixed(self.distance_mm, 5)}, "latency_us": {self.latency_us:.1f},'
-                f' "abstain": {abstain}}}')
+                f' "abstain": {_quoted(self.abstain)}{self._dtof_json()}}}')
+
+    def _dtof_json(self) -> str:
+        if self.difference is None:
+            return ""
+        return (f', "dtof_ns": {_fixed(self.difference.dtof_ns, 3)},'
+                f' "dtof_abstain": {_quoted(self.difference.abstain)}')
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else f'"{text}"'
 
 
 def _fixed(value: float | None, digits: int) -> str:
@@ -55,10 +70,11 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def make_reading(ascan: AScan, pick: Pick, now_ns: int, speed_of_sound: float | None) -> Reading:
+def make_reading(ascan: AScan, pick: Pick, now_ns: int, speed_of_sound: float | None,
+                 difference: Difference | None = None) -> Reading:
     """The reading of ``ascan`` from its pick; distance is pulse-echo at ``speed_of_sound`` in m/s."""
     distance_mm = None
     if pick.tof_us is not None and speed_of_sound is not None:
         distance_mm = pick.tof_us * speed_of_sound * 0.5e-3
     return Reading(ascan.seq, ascan.t_ns, pick.tof_us, pick.label, pick.confidence, pick.snr_db, distance_mm,
-                   (now_ns - ascan.t_ns) * 1e-3, pick.abstain)
+                   (now_ns - ascan.t_ns) * 1e-3, pick.abstain, difference)

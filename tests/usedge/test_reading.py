@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from usedge.ascan import AScan
 from usedge.reading import ABSTENTIONS, Reading, make_reading
-from usedge.tof import Pick
+from usedge.tof import DTOF_ABSTENTIONS, Difference, Pick
 
 floats = st.floats(-1e6, 1e6)
 readings = st.builds(
@@ -24,6 +24,8 @@ readings = st.builds(
     distance_mm=st.none() | floats,
     latency_us=floats,
     abstain=st.none() | st.sampled_from(ABSTENTIONS),
+    difference=st.none() | st.builds(Difference, st.none() | floats, st.floats(0, 1), st.floats(0, 1),
+                                     st.none() | st.sampled_from(DTOF_ABSTENTIONS)),
 )
 
 
@@ -31,6 +33,7 @@ readings = st.builds(
 def test_the_line_says_what_the_dictionary_says(reading: Reading) -> None:
     said, meant = json.loads(reading.to_json()), reading.to_dict()
     assert list(said) == list(meant)
+    assert ("dtof_ns" in said) == ("dtof_abstain" in said) == (reading.difference is not None)
     for key, value in meant.items():
         assert said[key] == (pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value)
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "usedge.cli.report:app",
     "label": "usedge.cli.label:app",
     "evaluate": "usedge.cli.evaluate:app",
+    "repeat": "usedge.cli.repeat:app",
 }
 
 

@@ -18,7 +18,8 @@ from usedge.errors import InputError
 
 if TYPE_CHECKING:
     from usedge.sinks import Sink
-    from usedge.tof import Picker
+    from usedge.spec import Gate
+    from usedge.tof import Differential, Picker
 
 app = new_app()
 
@@ -37,6 +38,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency for classical pickers.")] = None,
+    reference: Annotated[Path | None, typer.Option(
+        help="File of still A-scans; adds dtof_ns, the difference to their mean.")] = None,
     prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
@@ -63,6 +66,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
                                              fs_mhz * 1e6 if fs_mhz else None, t0_us))
     stop = threading.Event()
     picker, facts = _picker(runtime, bundle, method, f0_mhz)
+    against = _against(reference, options.gate, f0_mhz)
 
     def leave(*_: object) -> None:
         stop.set()
@@ -71,7 +75,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, leave)
     live = sys.stdout.isatty() and not as_json
-    job = Run(source, picker, [], options, facts, stop=stop)
+    job = Run(source, picker, [], options, facts, against, stop=stop)
     job.sinks = [_sink(job, port, live)]
     talk = DeviceTalk(live)
     try:
@@ -107,6 +111,14 @@ def _picker(runtime: str, bundle: Path | None, method: str,
     picker = open_model_picker(chosen, runtime)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
+
+
+def _against(reference: Path | None, gate: Gate | None, f0_mhz: float | None) -> Differential | None:
+    if reference is None:
+        return None
+    from usedge.runtime.reference import load_reference
+
+    return load_reference(reference, gate, f0_mhz * 1e6 if f0_mhz else None)
 
 
 def _sink(job: Any, port: str, live: bool) -> Sink:

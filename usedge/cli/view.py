@@ -94,14 +94,15 @@ class LiveView:
 
     def _figures(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, style in (("A-scan", "dim"), ("ToF", "bold"), ("distance", "bold"), ("confidence", ""),
-                            ("SNR", ""), ("latency", "")):
+        compared = self._run.differential is not None
+        headings = ["A-scan", "ToF", "dToF" if compared else "distance", "confidence", "SNR", "latency"]
+        for name, style in zip(headings, ("dim", "bold", "bold", "", "", ""), strict=True):
             table.add_column(name, style=style, justify="right", min_width=10)
-        table.add_row("A-scan", "ToF", "distance", "confidence", "SNR", "latency", style="dim")
+        table.add_row(*headings, style="dim")
         for each in reversed(self._history):
             tof = each.abstain if each.tof_us is None else f"{each.tof_us:.3f} µs"
-            distance = "–" if each.distance_mm is None else f"{each.distance_mm:.3f} mm"
-            table.add_row(f"#{each.seq}", tof, distance, f"{each.confidence:.2f}", f"{each.snr_db:.0f} dB",
+            moved = _difference(each) if compared else _distance(each)
+            table.add_row(f"#{each.seq}", tof, moved, f"{each.confidence:.2f}", f"{each.snr_db:.0f} dB",
                           f"{each.latency_us:.0f} µs")
         return table
 
@@ -110,3 +111,14 @@ class LiveView:
         rate = f"{run.source.prf_hz:.4g} Hz" if run.source.prf_hz else "free-running"
         return Text(f"{counts.received} received ({rate}) · {run.classified} classified · "
                     f"{run.abstained} abstained · {counts.seq_gaps} lost on the wire", style="dim")
+
+
+def _distance(reading: Reading) -> str:
+    return "–" if reading.distance_mm is None else f"{reading.distance_mm:.3f} mm"
+
+
+def _difference(reading: Reading) -> str:
+    if reading.difference is None:
+        return "–"
+    dtof_ns = reading.difference.dtof_ns
+    return f"{reading.difference.abstain}" if dtof_ns is None else f"{dtof_ns:+.2f} ns"

@@ -16,11 +16,12 @@ from usedge.runtime.feed import QUEUE_ASCANS, Feed
 from usedge.sinks import Sink
 from usedge.sources import Source
 from usedge.spec import Gate
-from usedge.tof import Pick, Picker
+from usedge.tof import Difference, Differential, Pick, Picker
 
 WAIT_S = 0.1
 NO_RF = Pick(None, 0.0, 0.0, abstain="out_of_distribution")
 """The answer to an envelope: the pickers time RF, whose phase an envelope has lost."""
+NO_RF_DIFFERENCE = Difference(None, 0.0, 0.0, abstain="out_of_distribution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class RunOptions:
 class Run:
     """One run. ``meter`` holds latencies by stage, ``stop`` ends it from any thread, ``summary()`` sums up.
 
+    With ``differential`` every reading carries the difference to its reference A-scan as well.
+
     received = classified + abstained + dropped + unread, at every end.
     """
 
@@ -46,6 +49,7 @@ class Run:
     sinks: Sequence[Sink]
     options: RunOptions
     bundle: dict[str, Any] | None = None
+    differential: Differential | None = None
     meter: Meter = field(default_factory=Meter)
     stop: threading.Event = field(default_factory=threading.Event)
     classified: int = 0
@@ -77,11 +81,17 @@ class Run:
     def _read(self, ascan: AScan) -> None:
         gated = cut_gate(ascan, self.options.gate)
         pick = self.picker.pick(gated) if ascan.rf else NO_RF
+        difference = self._difference(gated)
         picked_ns = time.monotonic_ns()
-        reading = make_reading(ascan, pick, picked_ns, self.options.speed_of_sound)
+        reading = make_reading(ascan, pick, picked_ns, self.options.speed_of_sound, difference)
         for sink in self.sinks:
             sink.write(reading, gated)
         self._count(ascan, reading, picked_ns)
+
+    def _difference(self, gated: AScan) -> Difference | None:
+        if self.differential is None:
+            return None
+        return self.differential.difference(gated) if gated.rf else NO_RF_DIFFERENCE
 
     def _count(self, ascan: AScan, reading: Reading, picked_ns: int) -> None:
         done_ns = time.monotonic_ns()

@@ -27,7 +27,7 @@ from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
 from usedge.spec import SignalSpec
 
 MAGIC = "usedge-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, GOLDEN, VARIANTS = "manifest.json", "golden.npz", "variants/"
 RUNTIMES = {"litert": ".tflite", "onnx": ".onnx"}
 """Runtime of a variant → the ending of its file."""

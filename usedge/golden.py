@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from usedge.pointer import decode
+from usedge.pointer import decode, patches_of
 from usedge.spec import SignalSpec
 
 Float32 = NDArray[np.float32]
 Infer = Callable[[Float32], Float32]
-"""A backend's ``infer``: (1, n_samples) float32 → (1, 2l + 1) float32."""
+"""A backend's ``infer``: (1, n_samples) float32 → (1, 3l + 1) float32."""
 
 MAX_ARRAY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A-scans with known answers: ``x (g, n_samples)`` and the torch original's ``out (g, 2l + 1)`` in fp32.
+    """A-scans with known answers: ``x (g, n_samples)`` and the torch original's ``out (g, 3l + 1)`` in fp32.
 
     ``label (g,)`` has l for "no echo", ``place (g,)`` is in patches with NaN = no echo.
     """
@@ -39,13 +39,13 @@ class Golden:
 
 
 def called(out: Float32, no_echo: float) -> tuple[NDArray[np.int64], Float32]:
-    """What the answers ``out (b, 2l + 1)`` say at the threshold ``no_echo``.
+    """What the answers ``out (b, 3l + 1)`` say at the threshold ``no_echo``.
 
     Returns label (b,) with l = "no echo", and place (b,) in patches with NaN = no echo.
     """
     pointed = decode(out)
     empty = pointed.p_no_echo > no_echo
-    length = (out.shape[1] - 1) // 2
+    length = patches_of(out.shape[1])
     place = np.where(empty, np.nan, pointed.place).astype(np.float32)
     return np.where(empty, length, pointed.label), place
 
@@ -84,7 +84,7 @@ def unpack(content: bytes, spec: SignalSpec, tolerance_patches: float) -> Golden
             raise ValueError("the arrays are too large")
         arrays = {name: _array(archive, name) for name in ("x", "out", "label", "place")}
     g, length = arrays["label"].size, spec.n_patches
-    shapes = {"x": (g, spec.n_samples), "out": (g, 2 * length + 1), "label": (g,), "place": (g,)}
+    shapes = {"x": (g, spec.n_samples), "out": (g, 3 * length + 1), "label": (g,), "place": (g,)}
     for name, shape in shapes.items():
         dtype = np.dtype(np.int64 if name == "label" else np.float32)
         if arrays[name].shape != shape or arrays[name].dtype != dtype or g == 0:

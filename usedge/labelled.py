@@ -126,7 +126,7 @@ def load_labelled(path: str | Path) -> LabelledSet:
 
 
 def load_unlabelled(path: str | Path) -> LabelledSet:
-    """Read A-scans that are still to be labelled: as ``load_labelled``, but labels and ``t0_s`` may be missing.
+    """Read A-scans that are still to be labelled: ``load_labelled``, but labels and ``t0_s`` may be missing.
 
     ``tof_s`` (also by the names that ``load_rows`` knows) is NaN in rows without a label, in all of them
     where the file has none; a missing or NaN ``t0_s`` is 0. What is there is checked, and raises InputError,

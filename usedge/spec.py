@@ -12,6 +12,9 @@ from usedge.errors import InputError
 
 NORMALISATIONS = ("noise-asinh",)
 UNBLURRED = "none"
+LEAST_ZOOM, MOST_ZOOM = 16.0, 512.0
+ADDED: dict[str, object] = {"blur": UNBLURRED, "zoom": 0.0}
+"""Fields that the first specs did not have, and what they then are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class SignalSpec:
     ``blur`` is the text of a ``Blur``, kept in its canonical form; it comes last, on the grid. A model that
     was pretrained by deblurring reads blurred A-scans ever after, in fine-tuning and on the device, since
     clean ones would be another distribution (arXiv 2306.08249, eq. 1 and 4).
+
+    ``zoom``: cycles of the centre frequency in the gate of a second pass around the first pick, 0 for a
+    single pass (``usedge.zoom``).
     """
 
     n_samples: int = 2048
@@ -66,6 +72,7 @@ class SignalSpec:
     normalisation: str = "noise-asinh"
     noise_floor: float = 1.0 / 1024.0
     blur: str = UNBLURRED
+    zoom: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_samples <= 0 or self.patch <= 0 or self.n_samples % self.patch:
@@ -75,6 +82,9 @@ class SignalSpec:
         if self.normalisation not in NORMALISATIONS:
             raise InputError(f"normalisation {self.normalisation!r} is unknown.",
                              f"Known: {', '.join(NORMALISATIONS)}.")
+        if not 0 <= self.zoom <= MOST_ZOOM or 0 < self.zoom < LEAST_ZOOM:
+            raise InputError(f"zoom {self.zoom} is neither 0 nor in {LEAST_ZOOM:g} … {MOST_ZOOM:g} cycles.",
+                             "0 is a single pass; 51.2 gives 40 grid samples a cycle.")
         blur = Blur.parse(self.blur)
         if blur.width > self.n_samples:
             raise InputError(f"blur {str(blur)!r} spans {blur.width} of {self.n_samples} grid samples.",
@@ -92,25 +102,23 @@ class SignalSpec:
         return self.n_samples // self.patch
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values, without ``blur`` where there is none.
+        """The fields as plain JSON values, without ``blur`` and ``zoom`` where there is none.
 
-        So a spec without a blur reads and writes as it did before there were any, in old files and by older
-        versions; one with a blur is refused by those, which would not blur.
+        So a spec without them reads and writes as it did before there were any, in old files and by older
+        versions; one with a blur or a second pass is refused by those, which know neither.
         """
         values = asdict(self)
-        if self.blur == UNBLURRED:
-            del values["blur"]
-        return values
+        return {key: value for key, value in values.items() if value != ADDED.get(key)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SignalSpec:
         """Inverse of ``to_dict``; raises InputError for an unknown or a missing field.
 
-        Only ``blur`` may be missing, and is then "none".
+        Only ``blur`` and ``zoom`` may be missing, and are then "none" and 0.
         """
         known = {field.name for field in fields(cls)}
-        if {"blur", *values} != known:
-            odd = ", ".join(sorted({"blur", *values} ^ known))
+        if {*ADDED, *values} != known:
+            odd = ", ".join(sorted({*ADDED, *values} ^ known))
             raise InputError(f"the signal spec has unknown or missing fields: {odd}.",
                              "Was it written by a newer usedge?")
         return cls(**values)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from usedge.errors import GateFailedError
 from usedge.golden import Float32, Golden, called
+from usedge.pointer import patches_of
 from usedge_export.recipe import GoldenSettings
 
 
 def choose(x: Float32, reference: Float32, answers: Iterable[Float32], no_echo: float,
            settings: GoldenSettings) -> Golden:
-    """Golden vectors from ``x (n, n_samples)`` with the torch original's ``reference (n, 2l + 1)``.
+    """Golden vectors from ``x (n, n_samples)`` with the torch original's ``reference (n, 3l + 1)``.
 
     ``answers`` are the accepted variants'. Raises GateFailedError where too few A-scans are clear enough.
     """
@@ -25,7 +26,7 @@ def choose(x: Float32, reference: Float32, answers: Iterable[Float32], no_echo: 
     fit = _clear(reference, no_echo, settings) & _inside_patch(place, settings.margin_patches)
     for out in answers:
         fit &= _alike(called(out, no_echo), (label, place), settings) & _clear(out, no_echo, settings)
-    length = (reference.shape[1] - 1) // 2
+    length = patches_of(reference.shape[1])
     empty = np.flatnonzero(fit & (label == length))[: settings.without_echo]
     echo = np.flatnonzero(fit & (label < length))
     wanted = settings.vectors - len(empty)
@@ -48,7 +49,7 @@ def _clear(out: Float32, no_echo: float, settings: GoldenSettings) -> NDArray[np
     """Whether "no echo" is far from its threshold and, for an echo, its patch far ahead of any other but its
     neighbours, which point at the same place.
     """
-    length = (out.shape[1] - 1) // 2
+    length = patches_of(out.shape[1])
     logits = out[:, : length + 1].astype(np.float64)
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)

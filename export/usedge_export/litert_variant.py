@@ -12,7 +12,7 @@ from usedge_export.quiet import quiet
 
 
 def litert_fp32(model: nn.Module, n_samples: int) -> bytes:
-    """``model`` as a TFLite flatbuffer: (1, n_samples) float32 → (1, 2l + 1) float32.
+    """``model`` as a TFLite flatbuffer: (1, n_samples) float32 → (1, 3l + 1) float32.
 
     Raises InputError where litert-torch cannot convert it.
     """

@@ -44,6 +44,6 @@ def labelled(path: Path, spec: SignalSpec) -> Material:
 
 @torch.inference_mode()
 def torch_answers(model: nn.Module, x: Float32, batch: int = 32) -> Float32:
-    """The torch original's answers (n, 2l + 1) to ``x (n, n_samples)``, in fp32."""
+    """The torch original's answers (n, 3l + 1) to ``x (n, n_samples)``, in fp32."""
     parts = [model(torch.from_numpy(x[i : i + batch])).numpy() for i in range(0, len(x), batch)]
     return np.concatenate(parts).astype(np.float32)

@@ -12,7 +12,7 @@ from usedge_export.quiet import quiet
 
 
 def onnx_fp32(model: nn.Module, n_samples: int) -> bytes:
-    """``model`` as an ONNX file: ``x (1, n_samples) float32`` → ``out (1, 2l + 1) float32``.
+    """``model`` as an ONNX file: ``x (1, n_samples) float32`` → ``out (1, 3l + 1) float32``.
 
     Raises InputError where torch cannot export it.
     """

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.golden import Float32, called
+from usedge.pointer import patches_of
 from usedge_export.recipe import GateLimits
 
 Figures = dict[str, Any]
@@ -26,7 +27,7 @@ LIMITS = {
 
 
 def scores(out: Float32, onset: Float32, no_echo: float, patch_ns: float) -> Figures:
-    """Answers ``out (n, 2l + 1)`` against the truth ``onset (n,)`` in patches: hit rate and median error.
+    """Answers ``out (n, 3l + 1)`` against the truth ``onset (n,)`` in patches: hit rate and median error.
 
     A hit is an echo placed within one patch; an echo that is called "no echo" is none. The error is the
     median over the echoes that were called.
@@ -43,7 +44,7 @@ def scores(out: Float32, onset: Float32, no_echo: float, patch_ns: float) -> Fig
 
 
 def figures(out: Float32, reference: Float32, onset: Float32, no_echo: float, patch_ns: float) -> Figures:
-    """A variant's answers ``out`` (n, 2l + 1) against those of its torch original, ``reference``.
+    """A variant's answers ``out`` (n, 3l + 1) against those of its torch original, ``reference``.
 
     ``agreement`` is the share of A-scans given the same class, "no echo" being one of them;
     ``no_echo_agreement`` that of the same decision on whether there is an echo; the shifts are of the ToF
@@ -53,7 +54,7 @@ def figures(out: Float32, reference: Float32, onset: Float32, no_echo: float, pa
     if bad.any():
         return {"ascans": len(out), "not_finite": int(bad.sum())}
     (label, place), (label0, place0) = called(out, no_echo), called(reference, no_echo)
-    length = (out.shape[1] - 1) // 2
+    length = patches_of(out.shape[1])
     shift = np.abs(place - place0)
     shift = shift[~np.isnan(shift)] * patch_ns
     own, torch_own = scores(out, onset, no_echo, patch_ns), scores(reference, onset, no_echo, patch_ns)

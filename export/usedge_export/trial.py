@@ -18,7 +18,7 @@ from usedge_export.recipe import SpeedSettings
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """``reference (n, 2l + 1)`` of the torch original and each variant's ``answers`` to the same material."""
+    """``reference (n, 3l + 1)`` of the torch original and each variant's ``answers`` to the same material."""
 
     material: Material
     reference: Float32

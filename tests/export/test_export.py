@@ -80,7 +80,7 @@ def test_each_variant_answers_like_torch_on_new_a_scans(exported: build.Exported
     for name, variant in exported.bundle.variants.items():
         backend = open_backend(variant.runtime, exported.bundle.variant_bytes(name))
         out = np.concatenate([backend.infer(x[i : i + 1]) for i in range(len(x))])
-        assert (out.shape, out.dtype) == ((6, 129), np.float32)
+        assert (out.shape, out.dtype) == ((6, 193), np.float32)
         tolerance = 1e-4 if variant.precision == "fp32" else 0.05
         assert np.abs(out - expected).max() < tolerance * np.abs(expected).max(), name
 

@@ -17,7 +17,7 @@ SETTINGS = GoldenSettings(vectors=4, without_echo=1, tolerance_patches=0.1, marg
 
 
 def answers(places: list[float], height: float = 20.0) -> np.ndarray[Any, np.dtype[np.float32]]:
-    out = np.zeros((len(places), 2 * PATCHES + 1), np.float32)
+    out = np.zeros((len(places), 3 * PATCHES + 1), np.float32)
     for row, at in zip(out, places, strict=True):
         patch = PATCHES if np.isnan(at) else int(at)
         row[patch] = height

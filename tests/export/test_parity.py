@@ -18,8 +18,8 @@ NO_ECHO, PATCH_NS, PATCHES = 0.5, 800.0, 64
 
 
 def pointing(place: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Answers (n, 129) that point at ``place`` in patches, NaN = no echo."""
-    out = np.zeros((len(place), 2 * PATCHES + 1), np.float32)
+    """Answers (n, 193) that point at ``place`` in patches, NaN = no echo."""
+    out = np.zeros((len(place), 3 * PATCHES + 1), np.float32)
     for row, at in zip(out, place, strict=True):
         patch = PATCHES if np.isnan(at) else int(at)
         row[patch] = 20.0

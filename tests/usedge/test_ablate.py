@@ -33,7 +33,7 @@ from usedge.training.ablate import (  # noqa: E402
 )
 from usedge.training.grid import STUDIES, Trial, trials  # noqa: E402
 from usedge.training.recipe import Recipe, read_recipes  # noqa: E402
-from usedge.training.stream import Prepare, SynthStream  # noqa: E402
+from usedge.training.stream import Prepare, SynthStream, Truth  # noqa: E402
 from usedge.training.tasks import TEST_SEED  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,6 +115,12 @@ def test_equal_trials_give_equal_rows_and_another_seed_another(plan: Plan, tmp_p
     assert scores(SMALL, "a") == scores(SMALL, "b") != scores(replace(SMALL, seed=4), "c")
 
 
+def test_trials_of_several_heads_share_their_pretraining(plan: Plan) -> None:
+    rows = [run_trial(plan, replace(SMALL, head=head)) for head in ("pooled", "pointer")]
+    assert rows[0]["mean_abs"] == rows[1]["mean_abs"]
+    assert len(list(plan.folder.glob("pretrain-*"))) == 1
+
+
 def test_without_labels_nothing_is_learnt(plan: Plan) -> None:
     row = run_trial(plan, replace(SMALL, method="scratch", labels=0.0))
     assert row["finetune_ascans"] == 0
@@ -142,7 +148,8 @@ def test_classical_pickers_are_scored_on_the_ascans_of_the_networks(preset: str)
     spec = read_recipes(["ablation"]).spec()
     pool = synthetic_pool(preset, 64, TEST_SEED, spec)
     stream = SynthStream(preset, TEST_SEED, 256, spec)
-    np.testing.assert_array_equal(Prepare(spec).synth(stream.native(0, 0, 64)).onset, pool.onset)
+    native = stream.native(0, 0, 64)
+    np.testing.assert_array_equal(Prepare(spec).counts(native.x, Truth.of(native)).onset, pool.onset)
     found = classical_scores("aic", preset, 64, TEST_SEED, spec)
     assert found["within_patch"] > (0.8 if preset == "paper" else 0.1)
     assert 0 <= found["missed"] < 0.5

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from usedge.bundle import (
+    FORMAT_VERSION,
     MAX_ENTRY_BYTES,
     Bundle,
     BundleParts,
@@ -37,8 +38,8 @@ NO_ECHO = 0.3
 
 
 def answers(rng: np.random.Generator, g: int = 8) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Network answers (g, 129) that point clearly at one patch each, the last at "no echo"."""
-    out = rng.normal(0.0, 0.1, (g, 2 * SPEC.n_patches + 1)).astype(np.float32)
+    """Network answers (g, 193) that point clearly at one patch each, the last at "no echo"."""
+    out = rng.normal(0.0, 0.1, (g, 3 * SPEC.n_patches + 1)).astype(np.float32)
     chosen = rng.choice(SPEC.n_patches, g, replace=False)
     chosen[-1] = SPEC.n_patches
     out[np.arange(g), chosen] = 12.0
@@ -78,7 +79,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def reseal(path: Path, archive: bytes, version: str = "1") -> None:
+def reseal(path: Path, archive: bytes, version: str = str(FORMAT_VERSION)) -> None:
     """Write ``archive`` (a zip without a comment) with a seal that fits."""
     comment = f"usedge-bundle/{version} sha256=".encode()
     body = archive[:-2] + (len(comment) + 64).to_bytes(2, "little")
@@ -187,13 +188,13 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_newer_versions_ask_for_an_update(bundle: Bundle) -> None:
-    reseal(bundle.path, repacked(bundle.path, dict.copy), version="2")
-    assert "format 2; this usedge reads 1. Update usedge." in refusal(bundle.path)
+    reseal(bundle.path, repacked(bundle.path, dict.copy), version="3")
+    assert "format 3; this usedge reads 2. Update usedge." in refusal(bundle.path)
 
 
 def test_newer_manifest_asks_for_an_update(bundle: Bundle) -> None:
     with_manifest(bundle.path, lambda manifest: manifest.update(format_version=3))
-    assert "format 3; this usedge reads 1. Update usedge." in refusal(bundle.path)
+    assert "format 3; this usedge reads 2. Update usedge." in refusal(bundle.path)
 
 
 UNSAFE = ["/etc/passwd", "../up.tflite", "variants/../../up", "C:evil", "variants\\x", "a//b"]
@@ -342,9 +343,9 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "rolled": (lambda out: np.roll(out, 1, axis=1), "8 of 8"),
     "zeros": (np.zeros_like, "7 of 8|8 of 8"),
     "nan": (lambda out: np.full_like(out, np.nan), "8 of 8 .* class differs in 8"),
-    "place off": (lambda out: out + np.where(np.arange(129) > 64, 0.3, 0.0).astype(np.float32),
+    "place off": (lambda out: out + np.where(np.arange(193) > 64, 0.3, 0.0).astype(np.float32),
                   r"7 of 8 .* class differs in 0, the place is off by up to 0\.3 patches \(0\.2 allowed\)"),
-    "one class": (lambda out: out[:, :128], r"shape \(1, 128\), not \(1, 129\)"),
+    "one class": (lambda out: out[:, :128], r"shape \(1, 128\), not \(1, 193\)"),
 }
 
 

@@ -50,14 +50,14 @@ def test_the_tof_network_has_the_papers_size() -> None:
 def test_every_tof_network_answers_in_the_one_form(backbone: str, head: str, patch: int) -> None:
     spec = SignalSpec(patch=patch)
     out = ToFNet(spec, replace(TINY, backbone=backbone, head=head)).eval()(ascans(3))
-    assert out.shape == (3, 2 * spec.n_patches + 1)
+    assert out.shape == (3, 3 * spec.n_patches + 1)
     assert len(decode(out.numpy()).place) == 3
 
 
 @torch.no_grad()
 def test_the_pooled_head_points_at_the_middle_of_a_patch() -> None:
     out = ToFNet(SPEC, replace(TINY, head="pooled")).eval()(ascans(3))
-    assert torch.equal(out[:, 65:], torch.full((3, 64), 0.5))
+    assert torch.equal(out[:, 65:], torch.full((3, 128), 0.5))
     pointed = decode(out.numpy())
     assert (pointed.place - pointed.label).tolist() == [0.5, 0.5, 0.5]
 
@@ -148,30 +148,35 @@ def test_the_tof_network_learns_where_echoes_begin(backbone: str) -> None:
     x = torch.stack([torch.where(place >= o, torch.exp(-(place - o)) * torch.cos(9 * (place - o)), 0.0)
                      if not math.isnan(o) else torch.zeros(256) for o in onset.tolist()])
     x = x + 0.02 * ascans(8, 256)
-    losses = fit(net, 150, lambda: tof_loss(net(x), onset))
+    losses = fit(net, 150, lambda: tof_loss(net(x), onset, onset + 0.4))
     with torch.no_grad():
         out = net(x)
     assert losses[-1] < 0.1 * losses[0]
-    assert out.shape == (8, 2 * 16 + 1)
+    assert out.shape == (8, 3 * 16 + 1)
     assert out[:, :17].argmax(dim=1).tolist() == [0, 2, 5, 7, 9, 12, 15, 16]
     at = onset[:7].long()
-    offsets = out[:7, 17:].gather(1, at[:, None])[:, 0]
+    offsets, later = (part.gather(1, at[:, None])[:, 0] for part in out[:7, 17:].chunk(2, dim=1))
     assert torch.allclose(at + offsets, onset[:7], atol=0.15)
+    assert torch.allclose(at + later.sinh(), onset[:7] + 0.4, atol=0.15)
 
 
 def test_the_tof_loss_by_hand() -> None:
-    out, onset = torch.zeros(1, 2 * 3 + 1), torch.tensor([1.25])
-    # Errors 1.25, 0.25 and -0.75 patches at weights ½, 1, ½; Huber below 0.05 leaves |e| - 0.025.
+    out, onset, unknown = torch.zeros(1, 3 * 3 + 1), torch.tensor([1.25]), torch.tensor([math.nan])
+    # Errors 1.25, 0.25 and -0.75 patches at weights ½, 1, ½; Huber above 0.05 is |e| - 0.025.
     offsets = (0.5 * 1.225 + 1.0 * 0.225 + 0.5 * 0.725) / 2.0
-    assert tof_loss(out, onset, offset_weight=0.0).item() == pytest.approx(math.log(4))
-    assert tof_loss(out, onset).item() == pytest.approx(math.log(4) + 4.0 * offsets, rel=1e-5)
+    assert tof_loss(out, onset, unknown).item() == pytest.approx(math.log(4) + 4.0 * offsets, rel=1e-5)
+    # It arrives at 2.5: 2.5, 1.5 and 0.5 patches from the three, told as asinh.
+    later = (0.5 * math.asinh(2.5) + math.asinh(1.5) + 0.5 * math.asinh(0.5)) / 2.0 - 0.025
+    both = tof_loss(out, onset, torch.tensor([2.5])).item()
+    assert both == pytest.approx(math.log(4) + 4.0 * offsets + later, rel=1e-5)
 
 
 def test_an_empty_gate_asks_for_no_offset() -> None:
-    out = torch.zeros(2, 2 * 3 + 1)
+    out = torch.zeros(2, 3 * 3 + 1)
     out[:, 3], out[:, 4:] = math.log(3), 99.0
     out.requires_grad_()
-    loss = tof_loss(out, torch.tensor([math.nan, math.nan]))
+    none = torch.tensor([math.nan, math.nan])
+    loss = tof_loss(out, none, none)
     loss.backward()
     assert loss.item() == pytest.approx(math.log(2))
     assert torch.all(out.grad[:, 4:] == 0)
@@ -179,8 +184,9 @@ def test_an_empty_gate_asks_for_no_offset() -> None:
 
 def test_a_right_answer_costs_next_to_nothing_up_to_the_last_patch() -> None:
     onset = torch.tensor([0.0, 0.4, 2.999, 3.0])
-    out = torch.full((4, 2 * 3 + 1), -50.0)
+    out = torch.full((4, 3 * 3 + 1), -50.0)
     for row, at in enumerate((0, 0, 2, 2)):
         out[row, at] = 50.0
-        out[row, 4:] = onset[row] - torch.arange(3.0)
-    assert tof_loss(out, onset).item() < 1e-4
+        out[row, 4:7] = onset[row] - torch.arange(3.0)
+        out[row, 7:] = torch.asinh(out[row, 4:7])
+    assert tof_loss(out, onset, onset).item() < 1e-4

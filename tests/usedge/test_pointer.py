@@ -13,9 +13,10 @@ from usedge.pointer import Pointed, decode
 L = 4
 
 
-def answer(p: list[float], offsets: list[float]) -> Pointed:
-    """Decode class probabilities (the last is "no echo") and offsets."""
-    return decode(np.array([[*np.log(p), *offsets]], np.float32))
+def answer(p: list[float], offsets: list[float], arrivals: list[float] | None = None) -> Pointed:
+    """Decode class probabilities (the last is "no echo"), offsets of the onset and of the arrival."""
+    told = np.arcsinh(offsets if arrivals is None else arrivals)
+    return decode(np.array([[*np.log(p), *offsets, *told]], np.float32))
 
 
 def test_a_clear_answer() -> None:
@@ -24,6 +25,12 @@ def test_a_clear_answer() -> None:
     assert pointed.place[0] == pytest.approx(1.25)
     assert pointed.p_no_echo[0] == pytest.approx(0.1, abs=1e-6)
     assert pointed.confidence[0] == pytest.approx(0.85 / 0.9, abs=1e-6)
+
+
+def test_an_echo_may_arrive_patches_after_its_onset_but_never_before_it_nor_beyond_the_gate() -> None:
+    p, offsets = [0.1, 0.6, 0.15, 0.05, 0.1], [0.0, 0.25, 0.0, 0.0]
+    arrived = [float(answer(p, offsets, [0.0, each, 0.0, 0.0]).arrival[0]) for each in (2.5, 0.1, 8.0, 1e30)]
+    assert arrived == pytest.approx([3.5, 1.25, 4.0, 4.0])
 
 
 @pytest.mark.parametrize("best", [0, L - 1])
@@ -50,17 +57,18 @@ def test_the_likeliest_patch_answers_even_when_no_echo_is_likelier() -> None:
 
 
 @settings(deadline=None)
-@given(arrays(np.float32, (3, 2 * 16 + 1), elements=st.floats(-200, 200, width=32)))
+@given(arrays(np.float32, (3, 3 * 16 + 1), elements=st.floats(-200, 200, width=32)))
 def test_whatever_the_network_says_the_answer_is_in_range(out: np.ndarray) -> None:
     pointed = decode(out)
     assert np.all((pointed.place >= 0) & (pointed.place <= 16))
+    assert np.all((pointed.arrival >= pointed.place) & (pointed.arrival <= 16))
     np.testing.assert_array_equal(pointed.label, np.minimum(np.floor(pointed.place), 15))
     for share in (pointed.confidence, pointed.p_no_echo):
         assert np.all((share >= 0) & (share <= 1))
 
 
 @settings(deadline=None)
-@given(arrays(np.float32, (4, 2 * 8 + 1), elements=st.floats(-20, 20, width=32)), st.floats(-30, 30))
+@given(arrays(np.float32, (4, 3 * 8 + 1), elements=st.floats(-20, 20, width=32)), st.floats(-30, 30))
 def test_a_constant_added_to_all_logits_changes_nothing(out: np.ndarray, constant: float) -> None:
     shifted = out.copy()
     shifted[:, :9] += np.float32(constant)
@@ -68,7 +76,7 @@ def test_a_constant_added_to_all_logits_changes_nothing(out: np.ndarray, constan
 
 
 def test_rows_do_not_mix() -> None:
-    out = np.random.default_rng(5).normal(0, 3, (20, 2 * 64 + 1)).astype(np.float32)
+    out = np.random.default_rng(5).normal(0, 3, (20, 3 * 64 + 1)).astype(np.float32)
     together = decode(out)
     for i in range(len(out)):
         alone = decode(out[i : i + 1])

@@ -48,11 +48,11 @@ class Told(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         onset = self.place[self.row : self.row + len(x)]
         self.row += len(x)
-        out = torch.full((len(x), 129), -30.0)
+        out = torch.full((len(x), 193), -30.0)
         p_no_echo = torch.where(onset.isnan(), self.p[1], self.p[0])
         out[torch.arange(len(x)), onset.nan_to_num(0.0).long()] = torch.log(1 - p_no_echo)
         out[:, 64] = torch.log(p_no_echo)
-        out[:, 65:] = onset.nan_to_num(0.0)[:, None] - torch.arange(64)
+        out[:, 65:129] = onset.nan_to_num(0.0)[:, None] - torch.arange(64)
         return out
 
 
@@ -69,7 +69,7 @@ class Says(nn.Module):
 
 def labelled(onset: list[float], period: float = 0.25, presence: list[int] | None = None) -> Batch:
     x = torch.zeros(len(onset), 2048)
-    return Batch(x, x, torch.tensor(onset), torch.full((len(onset),), period),
+    return Batch(x, x, torch.tensor(onset), torch.tensor(onset), torch.full((len(onset),), period),
                  torch.tensor(presence or [0] * len(onset)))
 
 
@@ -183,7 +183,7 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_network_as_it_was(
     assert net.training
     whole, parts = predict(net, x, 20), predict(net, x, 7)
     assert net.training
-    assert (whole.shape, whole.dtype) == ((20, 129), np.float32)
+    assert (whole.shape, whole.dtype) == ((20, 193), np.float32)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 

@@ -24,6 +24,7 @@ from usedge.training.stream import (  # noqa: E402
     PoolStream,
     Prepare,
     SynthStream,
+    Truth,
     batches,
 )
 
@@ -124,7 +125,7 @@ def small_pool(n: int, batch: int, seed: int = 5) -> PoolStream:
     """Rows that are told apart by their onset."""
     number = torch.arange(n, dtype=torch.float32)
     x = number[:, None].expand(n, 2048)
-    return PoolStream(Batch(x, x, number, number, number.long()), seed, batch)
+    return PoolStream(Batch(x, x, number, number, number, number.long()), seed, batch)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(12, 4), (10, 4), (7, 7), (3, 8)])
@@ -244,7 +245,7 @@ def test_a_file_gives_the_rows_that_its_arrays_give(tmp_path: Path, spec: Signal
     pytest.importorskip("h5py")
     write_synth(tmp_path / "set.h5", "plate", 50, 600, 2)
     synth = generate("plate", 50, (2, 0), 600)
-    expected = Prepare(spec).counts(synth.x, synth.onset, synth.cycle, synth.presence)
+    expected = Prepare(spec).counts(synth.x, Truth.of(synth))
     stream = FileStream(tmp_path / "set.h5", 3, 10, spec)
     assert stream.check() == 50
     order = rows_of(stream, expected)
@@ -252,7 +253,7 @@ def test_a_file_gives_the_rows_that_its_arrays_give(tmp_path: Path, spec: Signal
     for i in range(5):
         mine, theirs = stream[i], expected.rows(np.array(order[10 * i : 10 * i + 10]))
         torch.testing.assert_close(mine.period, theirs.period, equal_nan=True)
-        assert_same(Batch(mine.x, mine.clean, mine.onset, theirs.period, mine.presence), theirs)
+        assert_same(Batch(mine.x, mine.clean, mine.onset, mine.arrival, theirs.period, mine.presence), theirs)
 
 
 def test_a_file_is_read_in_blocks_once_an_epoch_in_an_order_that_changes(tmp_path: Path) -> None:

@@ -206,9 +206,9 @@ def test_an_interrupted_command_exits_130_and_can_be_repeated(
     words = ("finetune", "mae/last", "--ascans", 8, "--batch", 2, "--out", "tof", *PLAIN)
     real = tasks.tof_loss
 
-    def interrupted(out: Tensor, onset: Tensor) -> Tensor:
+    def interrupted(out: Tensor, onset: Tensor, arrival: Tensor) -> Tensor:
         signal.raise_signal(signal.SIGINT)
-        return real(out, onset)
+        return real(out, onset, arrival)
 
     monkeypatch.setattr(tasks, "tof_loss", interrupted)
     assert usedge(*words) == 130

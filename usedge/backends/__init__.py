@@ -22,7 +22,7 @@ class Backend(Protocol):
     """A loaded model: normalised gates in, the network's numbers out."""
 
     def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples) float32`` → (1, 2l + 1)."""
+        """``x (1, n_samples) float32`` → (1, 3l + 1)."""
         ...
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class LiteRTBackend:
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples)`` → (1, 2l + 1)."""
+        """``x (1, n_samples)`` → (1, 3l + 1)."""
         self._interpreter.set_tensor(self._input, x)
         self._interpreter.invoke()
         out: Float32 = self._interpreter.get_tensor(self._output)

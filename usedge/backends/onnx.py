@@ -30,7 +30,7 @@ class OnnxBackend:
         self._outputs = [self._session.get_outputs()[0].name]
 
     def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples)`` → (1, 2l + 1)."""
+        """``x (1, n_samples)`` → (1, 3l + 1)."""
         out: Float32 = self._session.run(self._outputs, {self._input: x})[0]
         return out
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from usedge.errors import InputError
 from usedge.models.config import MAEConfig
@@ -43,10 +43,19 @@ class Checkpoint:
     optimizer: dict[str, Tensor] | None = None
 
     def model(self) -> Model:
-        """The model with these weights, in evaluation mode."""
+        """The model with these weights, in evaluation mode; raises InputError where they do not fit it."""
         model = build(self.kind, self.spec, self.config)
-        model.load_state_dict(self.weights)
+        fit_weights(model, self.weights)
         return model.eval()
+
+
+def fit_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Give ``module`` these weights; raises InputError where names or shapes are others."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the checkpoint's weights do not fit ({str(error).splitlines()[-1].strip()}).",
+                         "Was it written by another version of usedge? Train again.") from None
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,8 +12,11 @@ from usedge.errors import InputError
 from usedge.models.cnn import ConvEncoder
 from usedge.models.config import MAEConfig
 from usedge.models.mae import Encoder, MaskedAutoencoder
+from usedge.pointer import patches_of
 from usedge.spec import SignalSpec
 
+ONSET_WEIGHT, ARRIVAL_WEIGHT = 4.0, 1.0
+"""Of the offsets' losses: time of flight is the onset's."""
 PRESENCES = ("no echo", "sound", "defect")
 """Classes of the second task."""
 
@@ -24,12 +29,13 @@ def build_encoder(spec: SignalSpec, config: MAEConfig) -> Encoder | ConvEncoder:
 class ToFNet(nn.Module):
     """An encoder with a ToF head.
 
-    "pointer": for each token a logit and an offset, and "no echo" from their mean. "pooled", the paper's
+    "pointer": for each token a logit and two offsets, and "no echo" from their mean. "pooled", the paper's
     classifier (arXiv 2508.20622): one linear layer on the mean token; it says nothing of the place within a
     patch, so its offsets are the middle.
 
-    Output (b, 2l + 1): l class logits, the "no echo" logit, l offsets of the onset from each patch's start,
-    in patches. One tensor, so that every runtime has one signature.
+    Output (b, 3l + 1): l class logits of the onset, the "no echo" logit, l offsets of the onset from each
+    patch's start in patches, and l of the arrival, as asinh of the same. One tensor, so that every runtime
+    has one signature.
     """
 
     def __init__(self, spec: SignalSpec, config: MAEConfig) -> None:
@@ -39,17 +45,18 @@ class ToFNet(nn.Module):
         if self.pooled:
             self.classes = nn.Linear(config.d_model, spec.n_patches + 1)
         else:
-            self.pointer = nn.Linear(config.d_model, 2)
+            self.pointer = nn.Linear(config.d_model, 3)
             self.no_echo = nn.Linear(config.d_model, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, l·p) → (b, 2l + 1)."""
+        """(b, l·p) → (b, 3l + 1)."""
         tokens = self.encoder.tokens(x)
         if self.pooled:
             logits = self.classes(tokens.mean(dim=1))
-            return torch.cat([logits, torch.full_like(logits[:, 1:], 0.5)], dim=1)
-        pointed = self.pointer(tokens)
-        return torch.cat([pointed[..., 0], self.no_echo(tokens.mean(dim=1)), pointed[..., 1]], dim=1)
+            middle = torch.full_like(logits[:, 1:], 0.5)
+            return torch.cat([logits, middle, middle], dim=1)
+        logits, onsets, arrivals = self.pointer(tokens).unbind(dim=2)
+        return torch.cat([logits, self.no_echo(tokens.mean(dim=1)), onsets, arrivals], dim=1)
 
 
 class PresenceNet(nn.Module):
@@ -73,23 +80,31 @@ class PresenceNet(nn.Module):
 Model = MaskedAutoencoder | ToFNet | PresenceNet
 
 
-def tof_loss(out: Tensor, onset: Tensor, offset_weight: float = 4.0) -> Tensor:
-    """Cross-entropy over patches and "no echo", plus a Huber loss on the offsets of the onset's patch and its
-    two neighbours (half weight), which keeps the place right when the class is one off.
+def tof_loss(out: Tensor, onset: Tensor, arrival: Tensor) -> Tensor:
+    """Cross-entropy over patches and "no echo", plus Huber losses on the offsets of onset and arrival.
 
-    ``out (b, 2l + 1)``, ``onset (b,)`` in patches, NaN = no echo.
+    ``out (b, 3l + 1)``; ``onset`` and ``arrival (b,)`` in patches, NaN = no echo, or arrival unknown.
     """
-    length = (out.shape[1] - 1) // 2
-    logits, offsets = out[:, : length + 1].float(), out[:, length + 1 :].float()
+    length = patches_of(out.shape[1])
+    logits, onsets, arrivals = torch.split(out.float(), [length + 1, length, length], dim=1)
     empty = onset.isnan()
-    place = onset.nan_to_num(0.0)
-    patch = place.long().clamp(0, length - 1)
+    patch = onset.nan_to_num(0.0).long().clamp(0, length - 1)
     classes = F.cross_entropy(logits, torch.where(empty, length, patch))
-    near = (patch[:, None] + torch.arange(-1, 2, device=out.device)).clamp(0, length - 1)
-    error = offsets.gather(1, near) - (place[:, None] - near)
-    weight = torch.tensor([0.5, 1.0, 0.5], device=out.device) * (~empty)[:, None]
+    return (classes + ONSET_WEIGHT * _offset_loss(onsets, patch, onset)
+            + ARRIVAL_WEIGHT * _offset_loss(arrivals, patch, arrival, torch.asinh))
+
+
+def _offset_loss(offsets: Tensor, patch: Tensor, place: Tensor,
+                 as_told: Callable[[Tensor], Tensor] = lambda offset: offset) -> Tensor:
+    """Huber loss on the offsets of ``patch (b,)`` and its two neighbours (half weight), which keeps the place
+    right when the class is one off; rows whose ``place (b,)`` is NaN are left out.
+    """
+    near = (patch[:, None] + torch.arange(-1, 2, device=offsets.device)).clamp(0, offsets.shape[1] - 1)
+    known = ~place.isnan()
+    error = offsets.gather(1, near) - as_told(place.nan_to_num(0.0)[:, None] - near)
+    weight = torch.tensor([0.5, 1.0, 0.5], device=offsets.device) * known[:, None]
     huber = F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.05, reduction="none")
-    return classes + offset_weight * (huber * weight).sum() / weight.sum().clamp_min(1.0)
+    return (huber * weight).sum() / weight.sum().clamp_min(1.0)
 
 
 def build(kind: str, spec: SignalSpec, config: MAEConfig) -> Model:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
 from usedge.errors import InputError, MissingExtraError
-from usedge.pointer import decode_one
-from usedge.preprocess import Preprocessor
+from usedge.pointer import Pointing, decode_one
+from usedge.preprocess import Prepared, Preprocessor
 from usedge.resources import shipped_bundle
 from usedge.tof import QUANTISATION_RMS, Pick
+from usedge.zoom import Place, settle, surer, zoom
 
 
 class ModelPicker:
-    """A gate through preprocessing, the network, and the operating points of its bundle.
+    """A gate through preprocessing, the network, and the operating points of its bundle; then, where the
+    spec has a second pass, a shorter gate around the echo once more.
 
-    ``laps_ns`` says what the last A-scan took in the stages "preprocess" and "infer".
+    ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo. ``laps_ns`` says what
+    the last A-scan took in the stages "preprocess" and "infer", both passes together.
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None
+                 ) -> None:
         self.laps_ns: dict[str, int] = {}
+        self.f0_hz = f0_hz
         self.variant = variant
         self.backend = backend
         self._thresholds = bundle.thresholds
@@ -32,25 +38,51 @@ class ModelPicker:
 
     def pick(self, gated: AScan) -> Pick:
         """The onset of the first echo, or why there is none; raises InputError for too short a gate."""
+        self.laps_ns = {"preprocess": 0, "infer": 0}
+        prepared, found = self._look(gated)
+        snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
+        if found.p_no_echo > self._thresholds.no_echo:
+            return Pick(None, found.p_no_echo, snr_db, abstain="no_echo")
+        if found.confidence < self._thresholds.low_confidence:
+            return Pick(None, found.confidence, snr_db, abstain="low_confidence")
+        patch = self._spec.patch * prepared.step
+        native = min(found.place * patch, len(gated.samples))
+        if self._spec.zoom:
+            native = self._again(gated, _placed(found, patch))
+        label = min(int(native / patch), self._spec.n_patches - 1)
+        return Pick(gated.t0_us + native * gated.sample_us, found.confidence, snr_db, label)
+
+    def _look(self, gated: AScan) -> tuple[Prepared, Pointing]:
         clock = time.perf_counter_ns
         begun = clock()
         prepared = self._prepare(gated)
         ready = clock()
         out = self.backend.infer(prepared.x)
-        inferred = clock()
-        self.laps_ns = {"preprocess": ready - begun, "infer": inferred - ready}
-        label, place, confidence, p_no_echo = decode_one(out[0])
-        snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
-        if p_no_echo > self._thresholds.no_echo:
-            return Pick(None, p_no_echo, snr_db, abstain="no_echo")
-        if confidence < self._thresholds.low_confidence:
-            return Pick(None, confidence, snr_db, abstain="low_confidence")
-        native = min(place * self._spec.patch * prepared.step, len(gated.samples))
-        return Pick(gated.t0_us + native * gated.sample_us, confidence, snr_db, label)
+        self.laps_ns["preprocess"] += ready - begun
+        self.laps_ns["infer"] += clock() - ready
+        return prepared, decode_one(out[0])
+
+    def _again(self, gated: AScan, place: Place) -> float:
+        """Where both passes together put the echo, in native samples."""
+        clock = time.perf_counter_ns
+        begun, samples = clock(), gated.samples
+        period = None if self.f0_hz is None else gated.fs_hz / self.f0_hz
+        window = zoom(samples, place.onset, self._spec.zoom, period)
+        self.laps_ns["preprocess"] += clock() - begun
+        if window.stop - window.start < len(samples):
+            prepared, found = self._look(replace(gated, samples=samples[window.start : window.stop]))
+            second = _placed(found, self._spec.patch * prepared.step, window.start)
+            place = surer(place, second, window)
+        return settle(samples, place, window)
 
     def close(self) -> None:
         """Free the runtime."""
         self.backend.close()
+
+
+def _placed(found: Pointing, patch: float, start: int = 0) -> Place:
+    """``found`` in native samples, ``patch`` of them in a patch, the first at ``start``."""
+    return Place(start + found.place * patch, start + found.arrival * patch, found.confidence)
 
 
 def _open_variant(bundle: Bundle, runtime: str) -> ModelPicker:

@@ -19,7 +19,7 @@ from usedge.synth.paper import paper_batch
 from usedge.synth.plate import NO_ECHO, SOUND, plate_batch
 from usedge.synth.pulses import Array
 
-SYNTH_VERSION = 2
+SYNTH_VERSION = 3
 """Raised whenever the same seed would give other A-scans."""
 FS_HZ = 40e6
 """Nominal sampling rate of synthetic A-scans; only frequency relative to the gate matters to the model."""
@@ -27,13 +27,15 @@ FS_HZ = 40e6
 
 @dataclass(frozen=True, slots=True)
 class SynthBatch:
-    """``x (n, samples) int16`` counts and, (n,) each: ``onset`` of the first significant echo in samples (NaN
-    = none), ``snr_db`` (echo peak over noise rms, NaN = no echo), ``n_echoes``, ``cycle`` in samples and
-    ``presence``: 0 no echo, 1 echoes, 2 a defect among them (``plate`` alone knows defects).
+    """``x (n, samples) int16`` counts and, (n,) each: ``onset`` of the first significant echo in samples,
+    where its envelope reaches 5 % of its peak, and ``arrival``, where it reaches 50 % of what the ADC shows
+    of the peak (both NaN = none); ``snr_db`` (echo peak over noise rms, NaN = no echo), ``n_echoes``,
+    ``cycle`` in samples and ``presence``: 0 no echo, 1 echoes, 2 a defect among them (``plate`` alone).
     """
 
     x: NDArray[np.int16]
     onset: Array
+    arrival: Array
     snr_db: Array
     n_echoes: NDArray[np.int64]
     cycle: Array
@@ -51,18 +53,19 @@ def _echo_or_none(onset: Array) -> NDArray[np.int64]:
 
 def _field(rng: np.random.Generator, n: int, samples: int) -> SynthBatch:
     x, scene = field_batch(rng, n, samples)
-    return SynthBatch(x, scene.onset, scene.snr_db, scene.n_echoes, scene.cycle,
+    return SynthBatch(x, scene.onset, scene.arrival, scene.snr_db, scene.n_echoes, scene.cycle,
                       _echo_or_none(scene.onset))
 
 
 def _paper(rng: np.random.Generator, n: int, samples: int) -> SynthBatch:
-    x, onset, snr_db, cycle = paper_batch(rng, n, samples, FS_HZ)
-    return SynthBatch(x, onset, snr_db, np.ones(n, np.int64), cycle, _echo_or_none(onset))
+    x, onset, arrival, snr_db, cycle = paper_batch(rng, n, samples, FS_HZ)
+    return SynthBatch(x, onset, arrival, snr_db, np.ones(n, np.int64), cycle, _echo_or_none(onset))
 
 
 def _plate(rng: np.random.Generator, n: int, samples: int) -> SynthBatch:
     x, scene = plate_batch(rng, n, samples)
-    return SynthBatch(x, scene.front, scene.snr_db, scene.n_echoes, scene.cycle, scene.presence)
+    return SynthBatch(x, scene.front, scene.arrival, scene.snr_db, scene.n_echoes, scene.cycle,
+                      scene.presence)
 
 
 PRESETS: dict[str, Callable[[np.random.Generator, int, int], SynthBatch]] = {

@@ -5,14 +5,14 @@ Ranges were chosen on a trial over synthetic A-scans alone; each is a named sett
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from usedge.synth import noise
 from usedge.synth.noise import Rng, column, decibel
-from usedge.synth.pulses import Array, Echoes, Pulses, draw_pulses, lay, log_uniform
+from usedge.synth.pulses import Array, Echoes, Lobes, Pulses, draw_pulses, lay, log_uniform
 
 MOST_ECHOES = 6
 
@@ -22,7 +22,8 @@ class FieldSettings:
     """Shares are fractions of the A-scans; amplitudes are relative to the first significant echo.
 
     First significant echo: the earliest whose peak is at least −12 dB of the largest; what comes before it
-    is a precursor of at most ``precursor_db`` and is never labelled.
+    is a precursor of at most ``precursor_db`` and is never labelled. ``reverberation_share`` is of the empty
+    gates, ``reverberation_db`` over their noise.
     """
 
     cycles_per_gate: tuple[float, float] = (28.0, 512.0)
@@ -30,6 +31,7 @@ class FieldSettings:
     empty_share: float = 0.28
     burst_share: float = 0.12
     lobes_share: float = 0.45
+    lobe_height: tuple[float, float] = (0.2, 8.0)
     regular_share: float = 0.5
     decay_db: tuple[float, float] = (0.5, 14.0)
     bigger_share: float = 0.35
@@ -38,6 +40,8 @@ class FieldSettings:
     coda_db: tuple[float, float] = (-45.0, -16.0)
     precursor_share: float = 0.15
     precursor_db: tuple[float, float] = (-45.0, -26.0)
+    reverberation_share: float = 0.4
+    reverberation_db: tuple[float, float] = (0.0, 25.0)
     snr_db: tuple[float, float] = (10.0, 60.0)
     in_band_snr_db: float = 16.0
     ring_share: float = 0.45
@@ -53,13 +57,16 @@ class FieldSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the A-scans of a batch hold: (n,) each; ``onset`` in samples, NaN where the gate is empty."""
+    """What the A-scans of a batch hold: (n,) each; ``onset`` and ``arrival`` (known at last) of the first
+    significant echo in samples, NaN where the gate is empty.
+    """
 
     cycle: Array
     pulses: Pulses
     onset: Array
     n_echoes: NDArray[np.int64]
     snr_db: Array
+    arrival: Array
 
     @property
     def has_echo(self) -> NDArray[np.bool_]:
@@ -75,8 +82,9 @@ def _draw_scene(rng: Rng, n: int, samples: int, s: FieldSettings) -> Scene:
     onset = rng.uniform(0.008, 1.0, n) * room
     empty = rng.random(n) < s.empty_share
     count = rng.choice(np.arange(1, MOST_ECHOES + 1), n, p=[0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
-    return Scene(cycle, pulses, np.where(empty, np.nan, onset).astype(np.float32), np.where(empty, 0, count),
-                 rng.uniform(*s.snr_db, n).astype(np.float32))
+    onset = np.where(empty, np.nan, onset).astype(np.float32)
+    return Scene(cycle, pulses, onset, np.where(empty, 0, count),
+                 rng.uniform(*s.snr_db, n).astype(np.float32), onset)
 
 
 def _draw_echoes(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echoes:
@@ -99,19 +107,17 @@ def _draw_echoes(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echo
     return Echoes.join(parts)
 
 
-def _with_lobes(rng: Rng, echoes: Echoes, scene: Scene, s: FieldSettings) -> Echoes:
-    n, body = len(scene.cycle), scene.pulses.body * scene.cycle
+def _draw_lobes(rng: Rng, scene: Scene, s: FieldSettings) -> Lobes:
+    n, body = len(scene.cycle), scene.pulses.body
     has = (rng.random(n) < s.lobes_share)[:, np.newaxis] & (rng.random((n, 2)) < 0.6)
-    height = np.where(has, np.exp(rng.uniform(np.log(0.2), np.log(4.0), (n, 2))), 0.0).astype(np.float32)
+    low, high = (float(np.log(bound)) for bound in s.lobe_height)
+    height = np.where(has, np.exp(rng.uniform(low, high, (n, 2))), 0.0).astype(np.float32)
     delay, phase = rng.uniform(0.3, 1.6, (n, 2)), rng.uniform(0, 2 * np.pi, (n, 2))
     scale = 1.0 / np.maximum(1.0, height.max(axis=1))
-    row = echoes.row
-    parts = [Echoes(row, echoes.onset, echoes.amplitude * scale[row], echoes.phase)]
-    for lobe in range(2):
-        parts.append(Echoes(row, (echoes.onset + (delay[:, lobe] * body)[row]).astype(np.float32),
-                            echoes.amplitude * (height[:, lobe] * scale)[row],
-                            (echoes.phase + phase[row, lobe]).astype(np.float32)))
-    return Echoes.join(parts)
+    zero = np.zeros((n, 1), np.float32)
+    return Lobes(np.hstack([zero, np.where(has, delay * body[:, np.newaxis], 0.0).astype(np.float32)]),
+                 np.hstack([zero + 1, height]) * scale[:, np.newaxis],
+                 np.hstack([zero, phase.astype(np.float32)]))
 
 
 def _precursors(rng: Rng, scene: Scene, samples: int, s: FieldSettings) -> Echoes:
@@ -136,6 +142,21 @@ def _coda(rng: Rng, echoes: Echoes, scene: Scene, samples: int, s: FieldSettings
     return noise.chosen(rng, s.coda_share, n, decibel(rng, *s.coda_db, n)) * level
 
 
+def _reverberation(rng: Rng, scene: Scene, samples: int, sigma: Array, s: FieldSettings) -> Array:
+    """What earlier echoes leave in a gate without one: in-band, swelling and fading, nowhere beginning."""
+    n, t = len(scene.cycle), np.arange(samples, dtype=np.float32) / samples
+    width = column(log_uniform(rng, 0.1, 0.5, n))
+    swell = np.ones((n, samples), np.float32)
+    for _ in range(3):
+        turns, phase = column(rng.uniform(0.5, 6.0, n)), column(rng.uniform(0, 2 * np.pi, n))
+        swell += np.float32(0.3) * np.cos(np.float32(2 * np.pi) * turns * t + phase)
+    level = np.where(scene.has_echo, 0.0, sigma * decibel(rng, *s.reverberation_db, n))
+    decay = swell * np.exp(-t / column(log_uniform(rng, 0.1, 3.0, n)))
+    scatter = noise.in_band_noise(rng, (n, samples), scene.cycle, width)
+    left: Array = noise.chosen(rng, s.reverberation_share, n, level) * decay * scatter
+    return left
+
+
 def _blank(rng: Rng, x: NDArray[np.int16], onset: Array, share: float) -> None:
     until = np.nan_to_num(onset, nan=0.0) * rng.uniform(0, 0.8, len(x))
     for row in np.flatnonzero(rng.random(len(x)) < share):
@@ -151,17 +172,18 @@ def field_batch(
     echoes = _draw_echoes(rng, scene, samples, s)
     x = np.zeros((n, samples), np.float32)
     all_echoes = Echoes.join([echoes, _precursors(rng, scene, samples, s)])
-    lay(x, _with_lobes(rng, all_echoes, scene, s), scene.pulses, scene.cycle)
+    lobes = _draw_lobes(rng, scene, s)
+    lay(x, lobes.parts(all_echoes, scene.cycle), scene.pulses, scene.cycle)
     in_band = noise.in_band_noise(rng, x.shape, scene.cycle)
     x += _coda(rng, echoes, scene, samples, s) * in_band
     rf_noise, kind = noise.coloured_noise(rng, x.shape, scene.cycle)
     snr = np.where(kind == noise.IN_BAND, np.maximum(scene.snr_db, s.in_band_snr_db), scene.snr_db)
-    scene = Scene(scene.cycle, scene.pulses, scene.onset, scene.n_echoes,
-                  np.where(scene.has_echo, snr, np.nan).astype(np.float32))
+    scene = replace(scene, snr_db=np.where(scene.has_echo, snr, np.nan).astype(np.float32))
     sigma = (10.0 ** (-snr / 20.0)).astype(np.float32)
     clear_by = np.where(scene.has_echo, scene.onset - 0.5 * scene.cycle, np.inf)
     x += noise.ring_down(rng, scene.cycle, clear_by, in_band, s.ring_share)
     x += column(sigma * np.where(scene.has_echo, 1.0, log_uniform(rng, 0.3, 3.0, n))) * rf_noise
+    x += _reverberation(rng, scene, samples, sigma, s)
     x += noise.spikes(rng, x.shape, sigma, s.spike_share)
     x += noise.packets(rng, scene.cycle, scene.onset, sigma, samples, s.packet_share)
     x += noise.hum_and_drift(rng, scene.cycle, samples, s.hum_share, s.drift_share)
@@ -170,6 +192,6 @@ def field_batch(
     x *= np.exp(tgc * (np.arange(samples, dtype=np.float32) - pivot) / samples)
     empty_gain = rng.uniform(0.3, 4, n) * 0.05 / np.maximum(sigma, 1e-3)
     least_gain = np.where(scene.has_echo, rng.uniform(3, 8, n), empty_gain)
-    counts = noise.digitise(rng, x, least_gain, s.bits, s.clip_share)
+    counts, ceiling = noise.digitise(rng, x, least_gain, s.bits, s.clip_share)
     _blank(rng, counts, scene.onset, s.blank_share)
-    return counts, scene
+    return counts, replace(scene, arrival=scene.onset + lobes.arrival(scene.pulses, ceiling) * scene.cycle)

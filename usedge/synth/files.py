@@ -14,8 +14,8 @@ from usedge.synth import FS_HZ, SYNTH_VERSION, SynthBatch, generate
 
 CHUNK = 1024
 N_CLASSES = 64
-COLUMNS = {"tof_s": "f8", "f0_hz": "f8", "onset_samples": "f4", "label": "i4", "snr_db": "f4",
-           "n_echoes": "i4", "presence": "i4"}
+COLUMNS = {"tof_s": "f8", "f0_hz": "f8", "onset_samples": "f4", "arrival_samples": "f4", "label": "i4",
+           "snr_db": "f4", "n_echoes": "i4", "presence": "i4"}
 
 
 def chunks(preset: str, n: int, samples: int, seed: int) -> Iterator[SynthBatch]:
@@ -27,8 +27,8 @@ def chunks(preset: str, n: int, samples: int, seed: int) -> Iterator[SynthBatch]
 def write_synth(path: Path, preset: str, n: int, samples: int, seed: int,
                 report: Callable[[int], None] = lambda _done: None) -> None:
     """Write ``n`` A-scans as a labelled file (keys of docs/labelled-files.md) and, beside them,
-    ``onset_samples``, ``label`` (64 = no echo), ``snr_db``, ``n_echoes`` and ``presence`` (0 no echo, 1
-    echoes, 2 a defect among them), all (n,). ``report`` is told the A-scans done.
+    ``onset_samples``, ``arrival_samples``, ``label`` (64 = no echo), ``snr_db``, ``n_echoes`` and
+    ``presence`` (0 no echo, 1 echoes, 2 a defect among them), all (n,). ``report`` is told the A-scans done.
 
     Raises InputError for an unknown preset or a path that cannot be written, MissingExtraError without h5py.
     """
@@ -48,6 +48,7 @@ def write_synth(path: Path, preset: str, n: int, samples: int, seed: int,
             for name, values in (
                 ("tof_s", batch.onset.astype(np.float64) / FS_HZ),
                 ("f0_hz", FS_HZ / batch.cycle.astype(np.float64)), ("onset_samples", batch.onset),
+                ("arrival_samples", batch.arrival),
                 ("label", batch.label(N_CLASSES)), ("snr_db", batch.snr_db), ("n_echoes", batch.n_echoes),
                 ("presence", batch.presence),
             ):

@@ -100,7 +100,7 @@ def faded(x: FloatArray, length: int) -> FloatArray:
     """``x (n,)`` with raised-cosine ends of ``length`` samples (of half of it at most)."""
     length = min(length, len(x) // 2)
     edge = 0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))
-    out = x.copy()
+    out: FloatArray = x.copy()
     out[:length] *= edge
     out[len(x) - length :] *= edge[::-1]
     return out
@@ -110,12 +110,13 @@ def resized(x: FloatArray, n: int) -> FloatArray:
     """``x (m,)`` at ``n`` samples over the same time, band-limited; the ends are mirrored, so none rings."""
     m = len(x)
     spectrum = np.fft.rfft(np.concatenate([x, x[::-1]]))
-    return np.fft.irfft(spectrum[: n + 1], 2 * n)[:n] * (n / m)
+    whole: FloatArray = np.fft.irfft(spectrum[: n + 1], 2 * n)
+    return whole[:n] * (n / m)
 
 
 def _added(host: Host, extra: FloatArray, at: int) -> FloatArray:
     """The host's gate with ``extra`` from sample ``at`` on, as far as the gate goes."""
-    out = host.samples.copy()
+    out: FloatArray = host.samples.copy()
     part = extra[: max(len(out) - at, 0)]
     out[at : at + len(part)] += part
     return out
@@ -128,7 +129,7 @@ def _gain(rng: Rng, low_high: tuple[float, float]) -> tuple[float, float]:
 
 def _ring_down(rng: Rng, pool: Pool, host: Host) -> tuple[FloatArray, str]:
     """Ring-down of peak 1, cut to the gate; up to seven times shorter, as another transducer's may be."""
-    ring = pool.rings[rng.integers(len(pool.rings))]
+    ring = pool.rings[int(rng.integers(len(pool.rings)))]
     shrink = float(np.exp(rng.uniform(np.log(0.15), 0.0)))
     samples = resized(ring.samples, max(16, round(len(ring.samples) * host.fs_hz / ring.fs_hz * shrink)))
     return samples[: len(host.samples)] / np.abs(samples).max(), ring.name
@@ -149,7 +150,7 @@ def ring(rng: Rng, host: Host, pool: Pool) -> Made | None:
 
 def noise(rng: Rng, host: Host, pool: Pool) -> Made | None:
     """Recorded noise at an SNR (echo peak over rms) of 10–20 dB, from 16 dB on where it is in band."""
-    trace = pool.noise[rng.integers(len(pool.noise))]
+    trace = pool.noise[int(rng.integers(len(pool.noise)))]
     stretch = _long_noise(rng, trace, host)
     low, high = NOISE_SNR_DB
     level_db, gain = _gain(rng, (IN_BAND_SNR_DB if _in_band(stretch, host.period) else low, high))

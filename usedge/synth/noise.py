@@ -126,9 +126,9 @@ def hum_and_drift(rng: Rng, cycle: Array, samples: int, hum_share: float, drift_
 
 def digitise(
     rng: Rng, x: Array, least_gain: Array, bits: tuple[int, ...], clip_share: float
-) -> NDArray[np.int16]:
+) -> tuple[NDArray[np.int16], Array]:
     """Counts of an ADC of 8–14 bits: over-driven by up to 26 dB for ``clip_share``, else with up to 30 dB of
-    headroom.
+    headroom; and the greatest amplitude (n,) that it shows.
 
     ``least_gain (n,)`` counts per unit keep a small echo above the quantisation.
     """
@@ -141,4 +141,4 @@ def digitise(
     offset = column(fine + np.where(rng.random(n) < 0.2, rng.uniform(-0.1, 0.1, n), 0) * full[:, 0])
     rail = full * column(rng.uniform(0.8, 1.0, n))
     counts: NDArray[np.int16] = np.clip(np.round(x * gain + offset), -rail, rail - 1).astype(np.int16)
-    return counts
+    return counts, (rail / gain)[:, 0]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from usedge.synth import noise
 from usedge.synth.noise import Rng, chosen, column, decibel
-from usedge.synth.pulses import Array, Echoes, Pulses, draw_pulses, lay, log_uniform
+from usedge.synth.pulses import Array, Echoes, Lobes, Pulses, draw_pulses, lay, log_uniform
 
 NO_ECHO, SOUND, DEFECT = range(3)
 """Values of ``presence``."""
@@ -67,16 +67,17 @@ class PlateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the A-scans of a batch show: (n,) each. Onsets (``front``, ``back``, ``defect``) in samples, NaN
-    where there is none; ``length`` of the pulse in samples; ``defect_ratio`` to a sound back wall's peak, 0 =
-    none; ``snr_db`` of the weaker wall of the sound plate, NaN = no echo; ``n_echoes`` that peak above the
-    noise rms.
+    """What the A-scans of a batch show: (n,) each. Onsets (``front``, ``back``, ``defect``) and the front
+    wall's ``arrival`` in samples, NaN where there is none; ``length`` of the pulse in samples;
+    ``defect_ratio`` to a sound back wall's peak, 0 = none; ``snr_db`` of the weaker wall of the sound plate,
+    NaN = no echo; ``n_echoes`` that peak above the noise rms.
     """
 
     presence: NDArray[np.int64]
     cycle: Array
     length: Array
     front: Array
+    arrival: Array
     back: Array
     defect: Array
     defect_ratio: Array
@@ -257,12 +258,15 @@ def plate_batch(
     x += noise.hum_and_drift(rng, plates.cycle, samples, 0.0, s.drift_share)
     tgc = chosen(rng, s.tgc_share, n, rng.uniform(*s.tgc_nepers, n))
     x *= np.exp(tgc * (np.arange(samples, dtype=np.float32) - column(plates.front)) / samples)
-    counts = noise.digitise(rng, x, log_uniform(rng, *s.least_counts, n) / smallest, s.bits, clip_share=0.0)
+    least_gain = log_uniform(rng, *s.least_counts, n) / smallest
+    counts, ceiling = noise.digitise(rng, x, least_gain, s.bits, clip_share=0.0)
+    arrival = plates.front + Lobes.one(n).arrival(plates.pulses, ceiling / plates.front_peak) * plates.cycle
     loud = echoes.row[np.abs(echoes.amplitude) > sigma[echoes.row]]
     snr_db = -20.0 * np.log10(sigma)
     nan = np.float32(np.nan)
     return counts, Scene(
         presence, plates.cycle, plates.length, np.where(shown, plates.front, nan),
+        np.where(shown, arrival, nan),
         np.where(shown, plates.front + plates.thickness, nan),
         np.where(has_defect, plates.front + plates.depth, nan), ratio,
         np.where(shown, snr_db, nan).astype(np.float32), np.bincount(loud, minlength=n))

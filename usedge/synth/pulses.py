@@ -15,6 +15,9 @@ Index = NDArray[np.intp]
 ONSET_LEVEL = 0.05
 """An echo begins where its envelope first reaches this fraction of its peak (before any clipping)."""
 TAIL_LEVEL = 0.004
+ARRIVAL_LEVEL = 0.5
+"""An echo has arrived where its envelope first reaches this fraction of what the ADC shows of its peak."""
+RISE_STEPS = 256
 GAUSSIAN, GAMMA, TWO_SIDED, TUKEY = range(4)
 
 _GAMMA_ORDERS = np.linspace(0.6, 5.0, 45)
@@ -90,11 +93,16 @@ class Pulses:
         envelope: Array = np.sin(0.5 * np.pi * v) ** 2
         return envelope
 
+    def angle(self, u: Array, i: Index) -> Array:
+        """Angle of the carrier of pulse ``i`` at ``u`` cycles, chirp and phase in it."""
+        bend = self.chirp[i] * u * u / np.maximum(self.stop[i] - self.start[i], 1.0)
+        angle: Array = np.float32(2.0 * np.pi) * (u + bend) + self.phase[i]
+        return angle
+
     def wave(self, u: Array, i: Index, phase: Array) -> Array:
         """RF of pulse ``i`` at ``u`` cycles, carrier phase moved by ``phase``."""
-        bend = self.chirp[i] * u * u / np.maximum(self.stop[i] - self.start[i], 1.0)
         turn = np.float32(2.0 * np.pi)
-        rf: Array = np.cos(turn * (u + bend) + self.phase[i] + phase)
+        rf: Array = np.cos(self.angle(u, i) + phase)
         two = self.second[i] > 0
         if two.any():
             j = i[two]
@@ -150,6 +158,50 @@ class Echoes:
     def join(parts: list[Echoes]) -> Echoes:
         """All echoes of ``parts`` in one."""
         return Echoes(*(np.concatenate([getattr(part, name) for part in parts]) for name in Echoes.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Lobes:
+    """Parts that every echo of an A-scan is made of, all fields (n, m): delay behind its onset in cycles,
+    height and carrier phase.
+    """
+
+    delay: Array
+    height: Array
+    phase: Array
+
+    @staticmethod
+    def one(n: int) -> Lobes:
+        """Echoes of a single part."""
+        zero = np.zeros((n, 1), np.float32)
+        return Lobes(zero, zero + 1, zero)
+
+    def parts(self, echoes: Echoes, cycle: Array) -> Echoes:
+        """``echoes`` taken apart, to be laid; ``cycle (n,)`` in samples."""
+        row = echoes.row
+        return Echoes.join([
+            Echoes(row, (echoes.onset + (self.delay[:, k] * cycle)[row]).astype(np.float32),
+                   echoes.amplitude * self.height[row, k],
+                   (echoes.phase + self.phase[row, k]).astype(np.float32))
+            for k in range(self.delay.shape[1])])
+
+    def arrival(self, pulses: Pulses, ceiling: Array) -> Array:
+        """Cycles (n,) from an echo's onset to its arrival, ``ceiling (n,)`` being the highest amplitude that
+        the ADC shows of an echo of amplitude 1.
+        """
+        n, i = len(self.delay), np.arange(len(self.delay)).repeat(RISE_STEPS)
+        step = (pulses.duration + self.delay.max(axis=1)) / (RISE_STEPS - 1)
+        after = step[:, np.newaxis] * np.arange(RISE_STEPS, dtype=np.float32)
+        total = np.zeros((n, RISE_STEPS), np.complex64)
+        for k in range(self.delay.shape[1]):
+            u = (after + (pulses.onset - self.delay[:, k])[:, np.newaxis]).ravel().astype(np.float32)
+            analytic = pulses.envelope(u, i) * np.exp(1j * pulses.angle(u, i))
+            turned = self.height[:, k] * np.exp(1j * self.phase[:, k])
+            total += turned[:, np.newaxis] * analytic.reshape(n, RISE_STEPS)
+        envelope = np.abs(total)
+        level = ARRIVAL_LEVEL * np.minimum(envelope.max(axis=1), ceiling)
+        cycles: Array = (step * (envelope >= level[:, np.newaxis]).argmax(axis=1)).astype(np.float32)
+        return cycles
 
 
 def lay(x: Array, echoes: Echoes, pulses: Pulses, cycle: Array) -> None:

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from usedge import __version__
 from usedge.errors import InputError, MissingExtraError
 from usedge.files import write_whole
 from usedge.models.checkpoint import load_checkpoint
+from usedge.models.config import MAEConfig
 from usedge.models.mae import MaskedAutoencoder
 from usedge.models.nets import build
 from usedge.tof import CLASSICAL
@@ -210,7 +211,9 @@ def run_trial(plan: Plan, trial: Trial) -> Row:
         return row | {"test_ascans": plan.test_ascans, "pretrain_s": 0.0, "finetune_s": 0.0} | scores
     if trial.pretrained:
         start = plan.folder / f"pretrain-{trial.pretraining_key()}" / f"budget-{plan.budget:g}"
-        checkpoint = pretrain(recipe.settings("pretrain"), recipe.config(), start, recipe.spec())
+        # Without the trial's head, or trials of several heads could not share their pretraining.
+        headless = replace(recipe.config(), head=MAEConfig().head)
+        checkpoint = pretrain(recipe.settings("pretrain"), headless, start, recipe.spec())
         row |= {"pretrain_ascans": checkpoint.record["ascans"]}
         row |= _reconstruction(start / "last", recipe, trial)
     middle = time.monotonic()

@@ -23,6 +23,7 @@ from usedge.errors import InputError, MissingExtraError
 from usedge.preprocess import Preprocessor, resample_plan
 from usedge.spec import SignalSpec
 from usedge.synth import SynthBatch, generate
+from usedge.zoom import zoom
 
 if TYPE_CHECKING:
     from usedge.labelled import LabelledSet
@@ -34,21 +35,26 @@ NATIVE_LENGTHS = {
 }
 """Gate lengths, in native samples, that the presets are drawn at before they are resampled to the grid."""
 CHUNK = 64
-AUGMENTED = 2
-"""Tells the seeds of augmentation from those of an epoch's order and a chunk's length."""
+AUGMENTED, WINDOWS = 2, 3
+"""Tell the seeds of augmentation and of second passes from those of an epoch's order and a chunk's length."""
+ZOOMED = 0.5
+"""Share of the gates that are prepared as the second pass cuts them, where the spec has one."""
+FIRST_PICK_CYCLES, FREQUENCY_ERROR = 1.0, 0.1
+"""Standard deviations of the first pick, in cycles, and of the logarithm of the centre frequency."""
 
 
 class Batch(NamedTuple):
     """``x (b, n_samples) float32``, normalised and blurred as the spec says: what a model is given.
 
     ``clean`` is x before the blur (the same tensor where there is none), ``onset (b,)`` in patches with NaN =
-    no echo, ``period (b,)`` of the carrier in patches, NaN where unknown, ``presence (b,)`` the class of the
-    second task.
+    no echo, ``arrival (b,)`` too, NaN where unknown as well, ``period (b,)`` of the carrier in patches, NaN
+    where unknown, ``presence (b,)`` the class of the second task.
     """
 
     x: Tensor
     clean: Tensor
     onset: Tensor
+    arrival: Tensor
     period: Tensor
     presence: Tensor
 
@@ -59,7 +65,7 @@ class Batch(NamedTuple):
         """These rows alone."""
         x = self.x[chosen]
         clean = x if self.clean is self.x else self.clean[chosen]
-        return Batch(x, clean, self.onset[chosen], self.period[chosen], self.presence[chosen])
+        return Batch(x, clean, *(column[chosen] for column in self[2:]))
 
     @classmethod
     def join(cls, parts: Sequence[Batch]) -> Batch:
@@ -70,6 +76,22 @@ class Batch(NamedTuple):
         return cls(x, clean, *rest)
 
 
+class Truth(NamedTuple):
+    """What is known of native A-scans, (b,) each: ``onset``, ``arrival`` and ``cycle`` of the carrier in
+    native samples, NaN = none or unknown, and ``presence``.
+    """
+
+    onset: NDArray[np.floating]
+    arrival: NDArray[np.floating]
+    cycle: NDArray[np.floating]
+    presence: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, synth: SynthBatch) -> Truth:
+        """What the synthesis put into its A-scans."""
+        return cls(synth.onset, synth.arrival, synth.cycle, synth.presence)
+
+
 class Prepare:
     """Native samples to batches: the device's own preprocessing, with the clean A-scan kept beside."""
 
@@ -77,40 +99,64 @@ class Prepare:
         self.spec, self.blur = spec, spec.blurring
         self.clean = Preprocessor(replace(spec, blur="none"))
 
-    def counts(self, x: NDArray[np.int16], onset: NDArray[np.floating], cycle: NDArray[np.floating],
-               presence: NDArray[np.int64]) -> Batch:
-        """A batch of ``x (b, n)`` counts; ``onset`` and ``cycle (b,)`` in native samples, NaN = none.
-
-        Raises InputError for A-scans that are too short.
-        """
+    def counts(self, x: NDArray[np.int16] | NDArray[np.float32], truth: Truth) -> Batch:
+        """A batch of whole gates ``x (b, n)``; raises InputError for A-scans that are too short."""
         prepared = self.clean.batch(x)
         patch = prepared.step * self.spec.patch
-        return self._batch(prepared.x, onset / patch, cycle / patch, presence)
+        return self._batch(prepared.x, np.array([truth.onset, truth.arrival, truth.cycle]) / patch,
+                           truth.presence)
 
-    def synth(self, synth: SynthBatch) -> Batch:
-        """A batch of synthetic A-scans."""
-        return self.counts(synth.x, synth.onset, synth.cycle, synth.presence)
+    def zoomed(self, x: NDArray[np.int16] | NDArray[np.float32], truth: Truth, rng: np.random.Generator
+               ) -> Batch:
+        """A batch of ``x (b, n)`` in which ZOOMED of the gates are as the second pass would cut them, after a
+        first pick and with a centre frequency as wrong as they may be. Without zoom in the spec: ``counts``.
+        """
+        if not self.spec.zoom:
+            return self.counts(x, truth)
+        rows, places = [], []
+        for row, window, *times in zip(x, self._windows(x, truth, rng), *truth[:3], strict=True):
+            start, stop = window
+            prepared = self.clean.batch(row[np.newaxis, start:stop])
+            patch = prepared.step * self.spec.patch
+            rows.append(prepared.x)
+            places.append((np.array(times) - (start, start, 0)) / patch)
+        return self._batch(np.concatenate(rows), np.array(places).T, truth.presence)
+
+    def _windows(self, x: NDArray[np.int16] | NDArray[np.float32], truth: Truth, rng: np.random.Generator
+                 ) -> Iterator[tuple[int, int]]:
+        b, n = x.shape
+        place = np.where(np.isnan(truth.onset), rng.uniform(0, n, b),
+                         truth.onset + FIRST_PICK_CYCLES * rng.standard_normal(b) * truth.cycle)
+        period = truth.cycle * np.exp(FREQUENCY_ERROR * rng.standard_normal(b))
+        chosen = (rng.random(b) < ZOOMED) & np.isfinite(period) & np.isfinite(place)
+        for i in range(b):
+            if chosen[i]:
+                start, stop, *_ = zoom(x[i], float(place[i]), self.spec.zoom, float(period[i]))
+            # An empty gate has no onset that a cut could lose.
+            lost = chosen[i] and (truth.onset[i] < start or truth.onset[i] >= stop)
+            yield (start, stop) if chosen[i] and not lost else (0, n)
 
     def labelled(self, labelled: LabelledSet) -> Batch:
         """Every gate of a labelled file, whatever its length."""
-        rows, onset, period = [], [], []
+        rows, places = [], []
         f0_hz = np.full(len(labelled), np.nan) if labelled.f0_hz is None else labelled.f0_hz
         for i in range(len(labelled)):
             gated = cut_gate(labelled.ascan(i), labelled.gate(i))
             prepared = self.clean(gated)
             patch_us = prepared.step * self.spec.patch * gated.sample_us
             rows.append(prepared.x)
-            onset.append((labelled.tof_s[i] * 1e6 - gated.t0_us) / patch_us)
-            period.append(1e6 / f0_hz[i] / patch_us)
+            onset_us = labelled.tof_s[i] * 1e6 - gated.t0_us
+            places.append(np.array([onset_us, np.nan, 1e6 / f0_hz[i]]) / patch_us)
         presence = labelled.has_echo.astype(np.int64)
-        return self._batch(np.concatenate(rows), np.array(onset), np.array(period), presence)
+        return self._batch(np.concatenate(rows), np.array(places).T, presence)
 
-    def _batch(self, clean: NDArray[np.float32], onset: NDArray[np.floating], period: NDArray[np.floating],
-               presence: NDArray[np.int64]) -> Batch:
+    def _batch(self, clean: NDArray[np.float32], places: NDArray[np.floating], presence: NDArray[np.int64]
+               ) -> Batch:
+        """``places (3, b)``: onset, arrival and period in patches."""
         before = torch.from_numpy(clean)
         x = before if self.spec.blur == "none" else torch.from_numpy(self.blur(clean))
-        return Batch(x, before, torch.from_numpy(onset.astype(np.float32)),
-                     torch.from_numpy(period.astype(np.float32)), torch.from_numpy(presence))
+        onset, arrival, period = torch.from_numpy(places.astype(np.float32))
+        return Batch(x, before, onset, arrival, period, torch.from_numpy(presence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +173,9 @@ class SynthStream:
                            for part in range(-(-self.batch // CHUNK))])
 
     def _chunk(self, index: int, part: int, n: int) -> Batch:
-        return Prepare(self.spec).synth(self.native(index, part, n))
+        synth = self.native(index, part, n)
+        rng = np.random.default_rng((self.seed, index, part, WINDOWS))
+        return Prepare(self.spec).zoomed(synth.x, Truth.of(synth), rng)
 
     def native(self, index: int, part: int, n: int) -> SynthBatch:
         """``n`` A-scans of batch ``index`` from CHUNK · ``part`` on, before any preprocessing."""
@@ -155,7 +203,7 @@ class Augment:
         noise = torch.from_numpy(rms * rng.standard_normal(batch.clean.shape, np.float32))
         clean = sign * batch.clean + noise
         x = clean if self.blur.kind == "none" else torch.from_numpy(self.blur(clean.numpy()))
-        return Batch(x, clean, batch.onset, batch.period, batch.presence)
+        return Batch(x, clean, *batch[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +305,9 @@ class FileStream:
         onset = _column(file, "onset_samples", rows, len(x))
         cycle = _column(file, "fs_hz", rows, len(x)) / _column(file, "f0_hz", rows, len(x))
         presence = np.where(np.isnan(onset), 0, 1) if "presence" not in file else file["presence"][rows]
-        return Prepare(self.spec).counts(x.astype(np.float32), onset, cycle, presence.astype(np.int64))
+        truth = Truth(onset, _column(file, "arrival_samples", rows, len(x)), cycle, presence.astype(np.int64))
+        rng = np.random.default_rng((self.seed, number, WINDOWS))
+        return Prepare(self.spec).zoomed(x.astype(np.float32), truth, rng)
 
 
 @lru_cache(maxsize=4)
@@ -277,7 +327,8 @@ def _hdf5(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} has no A-scans x (n, samples).", "Make one: usedge synth -o FILE.h5.")
     row = (len(x),)
     shapes: dict[str, list[tuple[int, ...]]] = {
-        "fs_hz": [(), (1,)], "f0_hz": [(), row], "onset_samples": [row], "presence": [row]}
+        "fs_hz": [(), (1,)], "f0_hz": [(), row], "onset_samples": [row], "arrival_samples": [row],
+        "presence": [row]}
     for name, allowed in shapes.items():
         shape = getattr(file.get(name), "shape", None)
         if name in file and shape not in allowed:

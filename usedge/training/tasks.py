@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usedge.errors import InputError
-from usedge.models.checkpoint import Checkpoint, load_checkpoint
+from usedge.models.checkpoint import Checkpoint, fit_weights, load_checkpoint
 from usedge.models.config import MAEConfig
 from usedge.models.mae import MaskedAutoencoder
 from usedge.models.nets import build, tof_loss
@@ -67,7 +67,7 @@ class Downstream:
     """What is learnt after pretraining, and from where.
 
     ``task``: "tof" or "presence". ``start``: a checkpoint folder, None for from scratch; sizes and spec are
-    then those of the checkpoint, with which ``config`` and ``spec`` must agree, but for the head; with
+    then those of the checkpoint, with which ``config`` and ``spec`` must agree, but for head and zoom; with
     ``asked`` in those fields alone. ``data``: labelled A-scans, None for synthetic ones. ``validate``: score
     on validation A-scans at the end.
     """
@@ -137,7 +137,7 @@ def _mae(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
 
 
 def _tof(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
-    return tof_loss(model(batch.x), batch.onset)
+    return tof_loss(model(batch.x), batch.onset, batch.arrival)
 
 
 def _presence(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
@@ -166,9 +166,12 @@ def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpe
         # "none" is what recipes say by default, and asks for nothing.
         blur = ("blur",) if what.spec.blur != "none" else ()
         _agree(what.spec, start.spec, what.named(("n_samples", "patch", *blur)))
-    if what.config is None or not what.named(("head",)):
-        return start.spec, start.config
-    return start.spec, replace(start.config, head=what.config.head)
+    spec, config = start.spec, start.config
+    if what.spec is not None and what.named(("zoom",)):
+        spec = replace(spec, zoom=what.spec.zoom)
+    if what.config is not None and what.named(("head",)):
+        config = replace(config, head=what.config.head)
+    return spec, config
 
 
 ENCODER_KEYS = ("backbone", "d_model", "heads", "d_head", "mlp_hidden", "encoder_layers")
@@ -188,7 +191,7 @@ def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
     target = net if whole else net.get_submodule("encoder")
     weights = {name.removeprefix(prefix): value for name, value in checkpoint.weights.items()
                if name.startswith(prefix)}
-    target.load_state_dict(weights)
+    fit_weights(target, weights)
 
 
 def _freeze(net: nn.Module) -> None:
@@ -198,8 +201,8 @@ def _freeze(net: nn.Module) -> None:
 
 
 def validate(model: nn.Module, spec: SignalSpec, preset: str, task: str = "tof") -> dict[str, Any]:
-    """Scores on fresh synthetic A-scans (``tof_scores`` or ``presence_scores``)."""
-    batch = synthetic_pool(preset, VALIDATION_ASCANS, VALIDATION_SEED, spec)
+    """Scores on fresh synthetic A-scans (``tof_scores`` or ``presence_scores``), whole gates all of them."""
+    batch = synthetic_pool(preset, VALIDATION_ASCANS, VALIDATION_SEED, replace(spec, zoom=0.0))
     scores = presence_scores(model, batch) if task == "presence" else tof_scores(model, batch, spec.patch)
     about = {"preset": preset, "seed": VALIDATION_SEED, "ascans": VALIDATION_ASCANS}
     return {"validation": about} | scores

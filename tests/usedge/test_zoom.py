@@ -1,0 +1,144 @@
+"""The gate of the second pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from usedge.ascan import AScan
+from usedge.bundle import Thresholds
+from usedge.errors import InputError
+from usedge.runtime.picker import ModelPicker
+from usedge.spec import SignalSpec
+from usedge.zoom import LEAD, Place, Window, settle, surer, zoom
+
+CYCLES, PERIOD, N, AT = 51.2, 16.0, 6000, 3000.0
+
+
+def ascan(at: float = AT, n: int = N, period: float = PERIOD, seed: int = 1) -> NDArray[np.int16]:
+    """A five-cycle burst that begins at ``at``, 46 dB over noise."""
+    t = (np.arange(n) - at) / period
+    burst = np.where((t > 0) & (t < 5), np.sin(np.pi * np.clip(t / 5, 0, 1)) ** 2 * np.sin(2 * np.pi * t), 0)
+    return np.asarray(8000 * burst + 40 * np.random.default_rng(seed).standard_normal(n)).astype(np.int16)
+
+
+@pytest.mark.parametrize("period", [PERIOD, None])
+def test_it_is_as_many_cycles_wide_as_asked_and_holds_the_echo_where_it_should(period: float | None) -> None:
+    window = zoom(ascan(), AT + 10, CYCLES, period)
+    assert window.stop - window.start == pytest.approx(CYCLES * PERIOD, rel=0.03 if period else 0.1)
+    largest = AT + 2.5 * PERIOD
+    assert (largest - window.start) / (window.stop - window.start) == pytest.approx(LEAD, abs=0.02)
+
+
+def test_the_same_echo_gives_the_same_gate_wherever_the_whole_gate_began_and_the_first_pick_fell() -> None:
+    whole = ascan()
+    for first, place in ((0, AT), (1234, AT + 7), (900, AT - 20)):
+        window = zoom(whole[first:], place - first, CYCLES)
+        assert (window.start + first, window.stop + first) == zoom(whole, AT, CYCLES)[:2]
+
+
+def test_an_echo_at_an_end_keeps_the_gate_inside() -> None:
+    for at in (2.0, N - 100.0):
+        window = zoom(ascan(at), at, CYCLES, PERIOD)
+        assert 0 <= window.start <= at < window.stop <= N
+
+
+def test_a_gate_that_is_hardly_longer_is_looked_at_once() -> None:
+    assert zoom(ascan(300.0, 900), 300.0, CYCLES, PERIOD)[:2] == (0, 900)
+    assert zoom(ascan(300.0, 1100), 300.0, CYCLES, PERIOD)[:2] != (0, 1100)
+
+
+@settings(deadline=None)
+@given(arrays(np.int16, st.integers(64, 3000), elements=st.integers(-32768, 32767)),
+       st.floats(-10, 4000), st.sampled_from([None, 2.5, 40.0]))
+def test_whatever_is_in_the_gate_the_second_one_lies_in_it(
+    samples: NDArray[np.int16], place: float, period: float | None
+) -> None:
+    window = zoom(samples, place, CYCLES, period)
+    assert 0 <= window.start < window.start + 64 <= window.stop <= len(samples)
+    found = Place(min(max(place, 0.0), len(samples)), min(max(place, 0.0) + 5, len(samples)), 0.5)
+    assert 0 <= settle(samples, found, window) <= len(samples)
+
+
+WHOLE = Window(0, N, PERIOD, 0.0)
+
+
+def test_a_clear_onset_is_told_and_a_buried_one_is_a_fixed_way_before_the_arrival() -> None:
+    rng, arrival = np.random.default_rng(3), AT + 1.5 * PERIOD
+    for noise, expected in ((0.0, AT), (3000.0, arrival - 0.8 * PERIOD)):
+        noisy = np.asarray(ascan() + noise * rng.standard_normal(N)).astype(np.int16)
+        assert settle(noisy, Place(AT, arrival, 1.0), WHOLE) == pytest.approx(expected, abs=0.01)
+    some = np.asarray(ascan() + 600 * rng.standard_normal(N)).astype(np.int16)
+    assert AT < settle(some, Place(AT, arrival, 1.0), WHOLE) < arrival - 0.5 * PERIOD
+
+
+def test_a_second_pass_that_finds_another_echo_must_be_surer() -> None:
+    first = Place(1000.0, 1010.0, 0.9)
+    for later, confidence, kept in ((4, 0.8, True), (4, 0.95, False), (2, 0.5, False)):
+        arrival = first.arrival + later * PERIOD
+        second = Place(arrival - 10, arrival, confidence)
+        assert surer(first, second, WHOLE) == (first if kept else second)
+
+
+@pytest.mark.parametrize("zoomed", [-1.0, 3.0, 4000.0, float("nan")])
+def test_a_second_pass_of_no_sensible_width_is_refused(zoomed: float) -> None:
+    with pytest.raises(InputError, match="zoom"):
+        SignalSpec(zoom=zoomed)
+
+
+def test_a_spec_without_a_second_pass_reads_and_writes_as_before_there_was_one() -> None:
+    assert "zoom" not in SignalSpec().to_dict()
+    once, twice = SignalSpec(), SignalSpec(zoom=CYCLES)
+    assert SignalSpec.from_dict(once.to_dict()) == once
+    assert SignalSpec.from_dict(twice.to_dict()) == twice
+
+
+class Coarse:
+    """A network that knows the middle of the patch where the input first exceeds a third of its peak."""
+
+    calls = 0
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.calls += 1
+        out = np.zeros((1, 3 * 64 + 1), np.float32)
+        out[0, int((np.abs(x[0]) > np.abs(x[0]).max() / 3).argmax()) // 32] = 20.0
+        out[0, 65:] = 0.5
+        return out
+
+    def close(self) -> None:
+        pass
+
+
+def picker(spec: SignalSpec) -> tuple[ModelPicker, Coarse]:
+    bundle, network = SimpleNamespace(thresholds=Thresholds(0.5, 0.5), spec=spec), Coarse()
+    return ModelPicker(cast("Any", bundle), cast("Any", None), network), network
+
+
+def test_a_second_pass_places_more_finely_and_its_time_counts() -> None:
+    one, two = picker(SignalSpec()), picker(SignalSpec(zoom=CYCLES))
+    gated = AScan(samples=ascan(), seq=0, t_ns=0, fs_hz=64e6, t0_us=5.0)
+    spread = []
+    for found, network in (one, two):
+        later = [replace(gated, samples=gated.samples[k:], t0_us=5.0 + k / 64) for k in range(0, 90, 9)]
+        picks = [found.pick(each) for each in later]
+        spread.append(np.ptp([pick.tof_us for pick in picks if pick.tof_us is not None]) * 64)
+        assert network.calls == 10 * (1 + (found is two[0]))
+        assert set(found.laps_ns) == {"preprocess", "infer"}
+    assert spread[0] > 30
+    assert spread[1] < 1
+
+
+def test_the_label_is_the_patch_of_the_place_that_is_told() -> None:
+    found, _ = picker(SignalSpec(zoom=CYCLES))
+    pick = found.pick(AScan(samples=ascan(), seq=0, t_ns=0, fs_hz=64e6, t0_us=5.0))
+    assert pick.tof_us is not None
+    # The grid reaches a little beyond the gate, so that its patches are a little longer than 1/64 of it.
+    assert pick.label == int((pick.tof_us - 5.0) * 64 / (N * 1.02) * 64)

@@ -1,0 +1,113 @@
+"""The second pass: a shorter gate around the first pick, so that every echo is seen at about one scale.
+
+At few grid samples a cycle the onset's phase is hardly resolved. The gate of the second pass is laid by the
+echo itself, not by the first pick, so that the same echo gives the same gate wherever the whole gate began.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.preprocess import MIN_GATE_SAMPLES
+from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, estimate_f0
+
+LEAD = 0.45
+"""Where in its gate the second pass puts the echo's largest sample: a slow rise keeps its noise before it."""
+ECHO_CYCLES = (2.0, 12.0)
+"""The largest sample is sought from so many cycles before the first pick to so many after it."""
+SPECTRUM_CYCLES = (6.0, 8.0)
+"""Cycles before and after the largest sample that the centre frequency is estimated from."""
+WORTH = 0.8
+"""A second gate that is longer than this part of the first shows nothing new."""
+STEPS_PER_OCTAVE = 16
+"""Widths come on this ladder, so that a few resampling plans serve all."""
+FAR_CYCLES = 3.0
+"""A second pass that moves the arrival further has found another echo."""
+LOW_DB, HIGH_DB, RISE_CYCLES = 15.0, 30.0, 0.8
+"""Chosen on fixed synthetic scenes under fresh noise: where arrivals repeat better than onsets, and the
+median way from the one to the other.
+"""
+
+Samples = NDArray[np.int16] | NDArray[np.float32]
+
+
+class Window(NamedTuple):
+    """Native samples ``start`` … ``stop`` of a gate, the ``period`` of the echo in them, in samples, and the
+    whole gate's ``median`` in counts.
+    """
+
+    start: int
+    stop: int
+    period: float
+    median: float
+
+
+class Place(NamedTuple):
+    """One answer of the network, in native samples of the whole gate."""
+
+    onset: float
+    arrival: float
+    confidence: float
+
+
+def zoom(samples: Samples, place: float, cycles: float, period: float | None = None) -> Window:
+    """The gate of the second pass, ``cycles`` wide, in ``samples (n,)`` whose first pick is at ``place``; the
+    whole gate, 0 … n, where a second pass is not worth its while.
+
+    ``period`` in samples: that of the centre frequency, estimated around the echo where it is None.
+    """
+    n = len(samples)
+    median = float(np.partition(samples, n // 2)[n // 2])
+    rough = period or _period(samples, place - n / 32, place + max(256.0, n / 8))
+    first, last = _clipped(n, place - ECHO_CYCLES[0] * rough, place + ECHO_CYCLES[1] * rough)
+    anchor = first + int(np.argmax(np.abs(samples[first:last] - np.float32(median))))
+    before, after = SPECTRUM_CYCLES
+    fine = period or _period(samples, anchor - before * rough, anchor + after * rough)
+    width = max(round(2.0 ** (round(math.log2(cycles * fine) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)),
+                MIN_GATE_SAMPLES)
+    if width > WORTH * n:
+        return Window(0, n, fine, median)
+    start = min(max(anchor - round(LEAD * width), 0), n - width)
+    return Window(start, start + width, fine, median)
+
+
+def surer(first: Place, second: Place, window: Window) -> Place:
+    """The second pass's answer, but where it is far from the first's and less sure."""
+    far = abs(second.arrival - first.arrival) > FAR_CYCLES * window.period
+    return first if far and second.confidence < first.confidence else second
+
+
+def settle(samples: Samples, found: Place, window: Window) -> float:
+    """Where in ``samples (n,)`` the echo is told to begin: at its onset where the noise lets that be seen.
+
+    Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
+    So from HIGH_DB down to LOW_DB (echo peak over the rms before it) the answer goes over from the onset to a
+    fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there.
+    """
+    n, median = len(samples), np.float32(window.median)
+    begin, end = _clipped(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
+    peak = float(np.abs(samples[begin:end] - median).max())
+    quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)] - median
+    noise = max(math.sqrt(float(np.dot(quiet, quiet)) / len(quiet)), QUANTISATION_RMS)
+    snr_db = 20.0 * math.log10(max(peak, noise) / noise)
+    seen = min(max((snr_db - LOW_DB) / (HIGH_DB - LOW_DB), 0.0), 1.0)
+    rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
+    return min(max(found.arrival - rise, 0.0), float(n))
+
+
+def _clipped(n: int, first: float, last: float) -> tuple[int, int]:
+    """Whole samples of 0 … n, at least one."""
+    start = min(max(int(first), 0), n - 1)
+    return start, max(start + 1, min(int(last), n))
+
+
+def _period(samples: Samples, first: float, last: float) -> float:
+    start, stop = _clipped(len(samples), first, last)
+    short = MIN_SAMPLES - (stop - start)
+    if short > 0:
+        start, stop = max(start - short, 0), min(stop + short, len(samples))
+    return 1.0 / estimate_f0(samples[start:stop], 1.0)

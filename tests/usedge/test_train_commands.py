@@ -102,7 +102,7 @@ def test_a_recipe_its_options_and_assignments_reach_the_training(
                   64, "--ascans", 8, "--batch", 4, "--preset", "paper", "--set", "model.decoded_share=0.5",
                   "--set", "pretrain.clip_norm=2", "--seed", 3, "-o", "mae", *PLAIN) == 0
     stored = load_checkpoint(Path("mae/last"))
-    assert stored.spec == SignalSpec(patch=64, blur="median:3")
+    assert stored.spec == SignalSpec(patch=64, blur="median:3", zoom=51.2)
     c, settings = stored.config, stored.record["settings"]
     assert (c.d_model, c.recipe, c.norm_patches, c.decoded_share) == (16, "deblur", False, 0.5)
     expected = {"preset": "paper", "ascans": 8, "batch": 4, "clip_norm": 2.0, "seed": 3, "base_rate": 1.5e-3}

@@ -117,9 +117,23 @@ class Coarse:
         pass
 
 
-def picker(spec: SignalSpec) -> tuple[ModelPicker, Coarse]:
+def picker(spec: SignalSpec, f0_hz: float | None = None) -> tuple[ModelPicker, Coarse]:
     bundle, network = SimpleNamespace(thresholds=Thresholds(0.5, 0.5), spec=spec), Coarse()
-    return ModelPicker(cast("Any", bundle), cast("Any", None), network), network
+    return ModelPicker(cast("Any", bundle), cast("Any", None), network, f0_hz), network
+
+
+@pytest.mark.parametrize(("f0_hz", "why"), [(-2e6, "not positive"), (float("nan"), "not positive"),
+                                            (32e6, "Nyquist frequency, 32 MHz")])
+def test_a_centre_frequency_that_cannot_be_is_refused(f0_hz: float, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        picker(SignalSpec(zoom=CYCLES), f0_hz)[0].pick(AScan(ascan(), 64e6))
+
+
+def test_a_known_centre_frequency_sets_the_second_gate() -> None:
+    for f0_hz, passes in ((None, 2), (4e6, 2), (0.6e6, 1)):  # 51.2 cycles of 0.6 MHz are most of the gate
+        found, network = picker(SignalSpec(zoom=CYCLES), f0_hz)
+        found.pick(AScan(ascan(), 64e6))
+        assert network.calls == passes
 
 
 def test_a_second_pass_places_more_finely_and_its_time_counts() -> None:

@@ -37,7 +37,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     speed_of_sound: Annotated[float | None, typer.Option(help="m/s; adds distance_mm (pulse-echo).")] = None,
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
-    f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency for classical pickers.")] = None,
+    f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     reference: Annotated[Path | None, typer.Option(
         help="File of still A-scans; adds dtof_ns, the difference to their mean.")] = None,
     prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
@@ -108,7 +108,7 @@ def _picker(runtime: str, bundle: Path | None, method: str,
     from usedge.runtime.picker import open_model_picker
 
     chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime)
+    picker = open_model_picker(chosen, runtime, f0_mhz * 1e6 if f0_mhz else None)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 

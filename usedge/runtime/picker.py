@@ -28,6 +28,9 @@ class ModelPicker:
 
     def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None
                  ) -> None:
+        if f0_hz is not None and not 0.0 < f0_hz < math.inf:
+            raise InputError(f"centre frequency {f0_hz * 1e-6:g} MHz is not positive.",
+                             "Example: --f0-mhz 2.25")
         self.laps_ns: dict[str, int] = {}
         self.f0_hz = f0_hz
         self.variant = variant
@@ -66,14 +69,22 @@ class ModelPicker:
         """Where both passes together put the echo, in native samples."""
         clock = time.perf_counter_ns
         begun, samples = clock(), gated.samples
-        period = None if self.f0_hz is None else gated.fs_hz / self.f0_hz
-        window = zoom(samples, place.onset, self._spec.zoom, period)
+        window = zoom(samples, place.onset, self._spec.zoom, self._period(gated))
         self.laps_ns["preprocess"] += clock() - begun
         if window.stop - window.start < len(samples):
             prepared, found = self._look(replace(gated, samples=samples[window.start : window.stop]))
             second = _placed(found, self._spec.patch * prepared.step, window.start)
             place = surer(place, second, window)
         return settle(samples, place, window)
+
+    def _period(self, gated: AScan) -> float | None:
+        """Period of the known centre frequency in native samples."""
+        if self.f0_hz is None:
+            return None
+        if self.f0_hz >= gated.fs_hz / 2:
+            raise InputError(f"centre frequency {self.f0_hz * 1e-6:g} MHz is not under the Nyquist frequency,"
+                             f" {gated.fs_hz / 2e6:g} MHz.", "Check --f0-mhz and the sampling rate.")
+        return gated.fs_hz / self.f0_hz
 
     def close(self) -> None:
         """Free the runtime."""
@@ -85,26 +96,27 @@ def _placed(found: Pointing, patch: float, start: int = 0) -> Place:
     return Place(start + found.place * patch, start + found.arrival * patch, found.confidence)
 
 
-def _open_variant(bundle: Bundle, runtime: str) -> ModelPicker:
+def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None) -> ModelPicker:
     variant = bundle.default_for(runtime)
     backend = open_backend(runtime, bundle.variant_bytes(variant.name))
     check_golden(bundle, backend.infer)
-    return ModelPicker(bundle, variant, backend)
+    return ModelPicker(bundle, variant, backend, f0_hz)
 
 
-def open_model_picker(bundle: Bundle, runtime: str = "auto") -> ModelPicker:
+def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None) -> ModelPicker:
     """A picker on ``runtime`` ("auto": the first installed), after it has answered the golden vectors.
 
+    ``f0_hz`` is the transducer's centre frequency, where it is known (``ModelPicker``).
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
     if runtime != "auto":
-        return _open_variant(bundle, runtime)
+        return _open_variant(bundle, runtime, f0_hz)
     missing: MissingExtraError | None = None
     for name in BACKENDS:
         if not any(variant.runtime == name for variant in bundle.variants.values()):
             continue
         try:
-            return _open_variant(bundle, name)
+            return _open_variant(bundle, name, f0_hz)
         except MissingExtraError as error:
             missing = error
     raise missing or InputError(f"{bundle.path} has no variant for a known runtime.", "Export it again.")

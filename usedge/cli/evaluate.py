@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usedge.cli.options import new_app
+from usedge.cli.options import method_names, new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def evaluate(
     from usedge.labelled import load_labelled
     from usedge.runtime.evaluate import check_predictions_path, save_predictions
 
-    names = _method_names(methods)
+    names = method_names(methods, METHODS)
     if runtime not in RUNTIMES:
         raise InputError(f"there is no runtime {runtime!r}.", f"Known: {', '.join(RUNTIMES)}.")
     if predictions is not None:
@@ -69,16 +69,6 @@ def _say(results: list[FileResult], as_json: bool) -> None:
         from usedge.cli.evaluation_table import print_tables
 
         print_tables(results)
-
-
-def _method_names(text: str) -> list[str]:
-    """The methods named in ``text``, each once; raises InputError, naming the known ones, for any other."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise InputError(f"there is no method {', '.join(unknown) or repr(text)}.",
-                         f"Known: {', '.join(METHODS)}.")
-    return names
 
 
 def _factories(names: list[str], bundle: Path | None, runtime: str) -> dict[str, PickerFactory]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from usedge.cli.options import new_app
+from usedge.cli.options import listed, new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def harden(
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise InputError(f"two files are called {twice}, and what is made is named after them.",
                          "Rename one.")
-    names = list(dict.fromkeys(name.strip() for name in kinds.split(",") if name.strip()))
+    names = listed(kinds)
     written = _written(files, out, seed, count, names)
     if not written:
         raise InputError(f"no gate of these files suits {', '.join(names) or repr(kinds)}.",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from usedge.errors import MissingExtraError
+from usedge.errors import InputError, MissingExtraError
 
 Recipes = Annotated[list[str] | None, typer.Option(
     "--recipe", help="field, paper, mae, deblur, denoise or a TOML file; several are laid over one another.")]
@@ -25,6 +25,21 @@ Precision = Annotated[str | None, typer.Option(help="auto, 32-true or bf16-mixed
 Devices = Annotated[int | None, typer.Option(min=1, help="GPUs (or CPU processes) on each node.")]
 Nodes = Annotated[int | None, typer.Option(min=1, help="Machines that train together.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Processes that make A-scans ahead.")]
+
+
+def listed(text: str) -> list[str]:
+    """The names in ``text``, which commas part, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def method_names(text: str, known: tuple[str, ...]) -> list[str]:
+    """The methods listed in ``text``; raises InputError, naming the ``known`` ones, for any other or none."""
+    names = listed(text)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"there is no method {', '.join(unknown) or repr(text)}.",
+                         f"Known: {', '.join(known)}.")
+    return names
 
 
 def need_training() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usedge.cli.options import new_app
+from usedge.cli.options import method_names, new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def repeat(
     from usedge.sources.files import read_ascans
     from usedge.spec import Gate
 
-    names = _method_names(methods)
+    names = method_names(methods, METHODS)
     if f0_mhz is not None and not 0 < f0_mhz < float("inf"):
         raise InputError(f"centre frequency {f0_mhz} MHz is not positive.", "Example: --f0-mhz 2.25")
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
@@ -64,15 +64,6 @@ def repeat(
         typer.echo(json.dumps(report(results), allow_nan=False))
     else:
         _print_tables(results)
-
-
-def _method_names(text: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise InputError(f"there is no method {', '.join(unknown) or repr(text)}.",
-                         f"Known: {', '.join(METHODS)}.")
-    return names
 
 
 def _picker(name: str, f0_hz: float | None, bundle: Path | None, runtime: str) -> Picker:

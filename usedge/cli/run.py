@@ -65,8 +65,9 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
                                              fs_mhz * 1e6 if fs_mhz else None, t0_us))
     stop = threading.Event()
-    picker, facts = _picker(runtime, bundle, method, f0_mhz)
-    against = _against(reference, options.gate, f0_mhz)
+    f0_hz = f0_mhz * 1e6 if f0_mhz else None
+    picker, facts = _picker(runtime, bundle, method, f0_hz)
+    against = _against(reference, options.gate, f0_hz)
 
     def leave(*_: object) -> None:
         stop.set()
@@ -98,27 +99,27 @@ def _check_numbers(**options: float | None) -> None:
 
 
 def _picker(runtime: str, bundle: Path | None, method: str,
-            f0_mhz: float | None) -> tuple[Picker, dict[str, Any] | None]:
+            f0_hz: float | None) -> tuple[Picker, dict[str, Any] | None]:
     if runtime == "classical":
         from usedge.tof import classical_picker
 
-        return classical_picker(method, f0_mhz * 1e6 if f0_mhz else None), None
+        return classical_picker(method, f0_hz), None
     from usedge.bundle import read_bundle
     from usedge.resources import shipped_bundle
     from usedge.runtime.picker import open_model_picker
 
     chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, f0_mhz * 1e6 if f0_mhz else None)
+    picker = open_model_picker(chosen, runtime, f0_hz)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 
 
-def _against(reference: Path | None, gate: Gate | None, f0_mhz: float | None) -> Differential | None:
+def _against(reference: Path | None, gate: Gate | None, f0_hz: float | None) -> Differential | None:
     if reference is None:
         return None
     from usedge.runtime.reference import load_reference
 
-    return load_reference(reference, gate, f0_mhz * 1e6 if f0_mhz else None)
+    return load_reference(reference, gate, f0_hz)
 
 
 def _sink(job: Any, port: str, live: bool) -> Sink:

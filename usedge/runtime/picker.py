@@ -49,9 +49,8 @@ class ModelPicker:
         if found.confidence < self._thresholds.low_confidence:
             return Pick(None, found.confidence, snr_db, abstain="low_confidence")
         patch = self._spec.patch * prepared.step
-        native = min(found.place * patch, len(gated.samples))
-        if self._spec.zoom:
-            native = self._again(gated, _placed(found, patch))
+        place = _placed(found, patch)
+        native = self._again(gated, place) if self._spec.zoom else min(place.onset, len(gated.samples))
         label = min(int(native / patch), self._spec.n_patches - 1)
         return Pick(gated.t0_us + native * gated.sample_us, found.confidence, snr_db, label)
 

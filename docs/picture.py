@@ -8,7 +8,9 @@ from rich.console import Console
 
 from usedge.bundle import read_bundle
 from usedge.cli.view import LiveView
+from usedge.ranging import Ranging
 from usedge.resources import shipped_bundle
+from usedge.runtime.lane import Lane
 from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sources import SourceOptions, open_source
@@ -21,7 +23,8 @@ WIDTH = 84
 def main() -> None:
     """Run, draw, write the picture."""
     picker = open_model_picker(read_bundle(shipped_bundle()))
-    run = Run(open_source(PORT, SourceOptions(count=ASCANS)), picker, [], RunOptions(speed_of_sound=1482))
+    run = Run(open_source(PORT, SourceOptions(count=ASCANS)), picker, [], RunOptions(),
+              lanes=[Lane(ranging=Ranging(1482.0))])
     view = LiveView(run, PORT)
     run.sinks = [view]
     run.go()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from usedge.ascan import AScan
 from usedge.cli import app, known_commands
+from usedge.ranging import Ranging
 from usedge.reading import make_reading
 from usedge.runtime.picker import load_model_picker
 from usedge.synth import FS_HZ, generate
@@ -80,7 +81,7 @@ def test_the_reading_in_the_readme_is_what_the_shipped_bundle_says() -> None:
     shown = json.loads(re.search(r"```json\n(.*?)\n```", README, re.DOTALL)[1])  # type: ignore[index]
     samples = generate("field", 128, 0).x[shown["seq"]]  # what sim:// sends without options
     ascan = AScan(samples, FS_HZ, seq=shown["seq"])
-    reading = make_reading(ascan, load_model_picker().pick(ascan), 0, 1482.0).to_dict()
+    reading = make_reading(ascan, load_model_picker().pick(ascan), 0, Ranging(1482.0)).to_dict()
     assert list(shown) == list(reading)
     assert shown["tof_us"] == pytest.approx(reading["tof_us"], abs=0.05)
     assert shown["distance_mm"] == pytest.approx(reading["distance_mm"], abs=0.05)

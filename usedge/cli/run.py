@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from usedge.cli.distance import Gates, Mode, OffsetUs, SpeedOfSound
 from usedge.cli.options import new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
+    from usedge.gates import NamedGate
+    from usedge.ranging import Ranging
+    from usedge.runtime.lane import Lane
     from usedge.sinks import Sink
-    from usedge.spec import Gate
-    from usedge.tof import Differential, Picker
+    from usedge.smooth import Smooth
+    from usedge.tof import Picker
 
 app = new_app()
 
@@ -33,8 +37,15 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     fs_mhz: Annotated[float | None, typer.Option(help="Sampling rate, where the wire does not say.")] = None,
     t0_us: Annotated[float | None, typer.Option(help="Main bang to first sample, likewise.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
-    gate: Annotated[str | None, typer.Option(help="START:WIDTH, µs after main bang; default: all.")] = None,
-    speed_of_sound: Annotated[float | None, typer.Option(help="m/s; adds distance_mm (pulse-echo).")] = None,
+    gate: Gates = None,
+    speed_of_sound: SpeedOfSound = None,
+    mode: Mode = "pulse-echo",
+    offset_us: OffsetUs = None,
+    calibration: Annotated[Path | None, typer.Option(help="File of `usedge calibrate`.")] = None,
+    tof_sd_ns: Annotated[float | None, typer.Option(
+        help="Standard deviation of one ToF, for distance_sd_mm.")] = None,
+    smooth: Annotated[str | None, typer.Option(
+        help="median:N or ema:SHARE; adds smoothed_us, smoothed_mm.")] = None,
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
@@ -48,18 +59,18 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
+    from usedge.cli.distance import picker_facts, ranging_of
     from usedge.cli.talk import DeviceTalk
+    from usedge.gates import parse_gates
     from usedge.runtime.runner import Run, RunOptions
+    from usedge.smooth import Smooth
     from usedge.sources import SourceOptions, open_source
-    from usedge.spec import Gate
 
-    _check_numbers(baud=baud, speed_of_sound=speed_of_sound, fs_mhz=fs_mhz, t0_us=t0_us, prf=prf,
+    _check_numbers(baud=baud, fs_mhz=fs_mhz, t0_us=t0_us, prf=prf,
                    seconds=seconds, patience=patience)
     if summary is not None and (summary.is_dir() or not summary.parent.is_dir()):
         raise InputError(f"summary {summary} cannot be written.", "Name a file in a folder that exists.")
-    if speed_of_sound is not None and not speed_of_sound > 0:
-        raise InputError(f"speed of sound {speed_of_sound:g} m/s is not positive.", "Water at 20 °C: 1482.")
-    options = RunOptions(Gate.parse(gate) if gate else None, speed_of_sound, count, seconds)
+    gates, smoothing = parse_gates(gate or ()), Smooth.parse(smooth) if smooth else None
     if fs_mhz is not None and not fs_mhz > 0:
         raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
     source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
@@ -67,7 +78,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     stop = threading.Event()
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
     picker, facts = _picker(runtime, bundle, method, f0_hz)
-    against = _against(reference, options.gate, f0_hz)
+    ranging = ranging_of(speed_of_sound, mode, offset_us, calibration, tof_sd_ns, picker_facts(facts, method))
+    lanes = _lanes(gates, ranging, smoothing, reference, f0_hz)
 
     def leave(*_: object) -> None:
         stop.set()
@@ -76,7 +88,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, leave)
     live = sys.stdout.isatty() and not as_json
-    job = Run(source, picker, [], options, facts, against, stop=stop)
+    job = Run(source, picker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
     job.sinks = [_sink(job, port, live)]
     talk = DeviceTalk(live)
     try:
@@ -114,12 +126,21 @@ def _picker(runtime: str, bundle: Path | None, method: str,
                     "runtime": picker.variant.runtime}
 
 
-def _against(reference: Path | None, gate: Gate | None, f0_hz: float | None) -> Differential | None:
-    if reference is None:
-        return None
-    from usedge.runtime.reference import load_reference
+def _lanes(gates: tuple[NamedGate, ...], ranging: Ranging | None, smooth: Smooth | None,
+           reference: Path | None, f0_hz: float | None) -> list[Lane]:
+    """A lane for each gate, or one for the whole A-scan; readings carry a name where there are several."""
+    from usedge.runtime.lane import Lane
+    from usedge.smooth import Smoother
 
-    return load_reference(reference, gate, f0_hz)
+    lanes = [Lane(each.name if len(gates) > 1 else None, each.gate) for each in gates] or [Lane()]
+    for lane in lanes:
+        lane.ranging = ranging
+        lane.smoother = Smoother(smooth) if smooth else None
+        if reference is not None:
+            from usedge.runtime.reference import load_reference
+
+            lane.differential = load_reference(reference, lane.gate, f0_hz)
+    return lanes
 
 
 def _sink(job: Any, port: str, live: bool) -> Sink:

@@ -94,7 +94,7 @@ class LiveView:
 
     def _figures(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        compared = self._run.differential is not None
+        compared = any(lane.differential for lane in self._run.lanes)
         headings = ["A-scan", "ToF", "dToF" if compared else "distance", "confidence", "SNR", "latency"]
         for name, style in zip(headings, ("dim", "bold", "bold", "", "", ""), strict=True):
             table.add_column(name, style=style, justify="right", min_width=10)
@@ -102,8 +102,8 @@ class LiveView:
         for each in reversed(self._history):
             tof = each.abstain if each.tof_us is None else f"{each.tof_us:.3f} µs"
             moved = _difference(each) if compared else _distance(each)
-            table.add_row(f"#{each.seq}", tof, moved, f"{each.confidence:.2f}", f"{each.snr_db:.0f} dB",
-                          f"{each.latency_us:.0f} µs")
+            table.add_row(f"#{each.seq}{_in_gate(each)}", tof, moved, f"{each.confidence:.2f}",
+                          f"{each.snr_db:.0f} dB", f"{each.latency_us:.0f} µs")
         return table
 
     def _counters(self) -> Text:
@@ -111,6 +111,10 @@ class LiveView:
         rate = f"{run.source.prf_hz:.4g} Hz" if run.source.prf_hz else "free-running"
         return Text(f"{counts.received} received ({rate}) · {run.classified} classified · "
                     f"{run.abstained} abstained · {counts.seq_gaps} lost on the wire", style="dim")
+
+
+def _in_gate(reading: Reading) -> str:
+    return "" if reading.gate is None else f" {reading.gate}"
 
 
 def _distance(reading: Reading) -> str:

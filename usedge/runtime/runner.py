@@ -9,27 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from usedge import __version__
-from usedge.ascan import AScan, cut_gate
+from usedge.ascan import AScan
 from usedge.meter import Meter, host_facts, peak_rss_mb
-from usedge.reading import Reading, make_reading
 from usedge.runtime.feed import QUEUE_ASCANS, Feed
+from usedge.runtime.lane import Lane
 from usedge.sinks import Sink
 from usedge.sources import Source
-from usedge.spec import Gate
-from usedge.tof import Difference, Differential, Pick, Picker
+from usedge.tof import Difference, Pick, Picker
 
 WAIT_S = 0.1
-NO_RF = Pick(None, 0.0, 0.0, abstain="out_of_distribution")
-"""The answer to an envelope: the pickers time RF, whose phase an envelope has lost."""
-NO_RF_DIFFERENCE = Difference(None, 0.0, 0.0, abstain="out_of_distribution")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a run evaluates and when it ends: ``count`` A-scans or ``seconds`` (0: no end)."""
+    """When a run ends: after ``count`` A-scans or ``seconds`` (0: no end)."""
 
-    gate: Gate | None = None
-    speed_of_sound: float | None = None
     count: int = 0
     seconds: float = 0.0
     queue_ascans: int = QUEUE_ASCANS
@@ -39,9 +33,10 @@ class RunOptions:
 class Run:
     """One run. ``meter`` holds latencies by stage, ``stop`` ends it from any thread, ``summary()`` sums up.
 
-    With ``differential`` every reading carries the difference to its reference A-scan as well.
+    ``lanes`` are the gates; each makes a reading of every A-scan.
 
-    received = classified + abstained + dropped + unread, at every end.
+    received = classified + abstained + dropped + unread, at every end: these count A-scans, classified where
+    at least one gate has an answer. The readings of each gate are counted in its lane.
     """
 
     source: Source
@@ -49,7 +44,7 @@ class Run:
     sinks: Sequence[Sink]
     options: RunOptions
     bundle: dict[str, Any] | None = None
-    differential: Differential | None = None
+    lanes: Sequence[Lane] = field(default_factory=lambda: [Lane()])
     meter: Meter = field(default_factory=Meter)
     stop: threading.Event = field(default_factory=threading.Event)
     classified: int = 0
@@ -79,39 +74,43 @@ class Run:
                 sink.close()
 
     def _read(self, ascan: AScan) -> None:
-        gated = cut_gate(ascan, self.options.gate)
-        pick = self.picker.pick(gated) if ascan.rf else NO_RF
-        difference = self._difference(gated)
+        gated = [lane.cut(ascan) for lane in self.lanes]
+        picks = [self._pick(lane, part) for lane, part in zip(self.lanes, gated, strict=True)]
         picked_ns = time.monotonic_ns()
-        reading = make_reading(ascan, pick, picked_ns, self.options.speed_of_sound, difference)
-        for sink in self.sinks:
-            sink.write(reading, gated)
-        self._count(ascan, reading, picked_ns)
+        for lane, part, (pick, difference) in zip(self.lanes, gated, picks, strict=True):
+            reading = lane.reading(ascan, pick, difference, picked_ns)
+            for sink in self.sinks:
+                sink.write(reading, part)
+        self._count(ascan, any(pick.abstain is None for pick, _ in picks), picked_ns)
 
-    def _difference(self, gated: AScan) -> Difference | None:
-        if self.differential is None:
-            return None
-        return self.differential.difference(gated) if gated.rf else NO_RF_DIFFERENCE
-
-    def _count(self, ascan: AScan, reading: Reading, picked_ns: int) -> None:
-        done_ns = time.monotonic_ns()
-        self.first_reading_ns = self.first_reading_ns or done_ns
-        if ascan.rf:
+    def _pick(self, lane: Lane, gated: AScan) -> tuple[Pick, Difference | None]:
+        answer = lane.pick(gated, self.picker)
+        if gated.rf:
             for stage, ns in getattr(self.picker, "laps_ns", {}).items():
                 self.meter.add(stage, ns)
+        return answer
+
+    def _count(self, ascan: AScan, answered: bool, picked_ns: int) -> None:
+        done_ns = time.monotonic_ns()
+        self.first_reading_ns = self.first_reading_ns or done_ns
         self.meter.add("decode", getattr(self.source, "decode_ns", 0))
         self.meter.add("emit", done_ns - picked_ns)
         self.meter.add("wire_to_reading", done_ns - ascan.t_ns)
         if self.source.prf_hz and done_ns - ascan.t_ns > 1e9 / self.source.prf_hz:
             self.deadline_misses += 1
-        if reading.abstain is None:
+        if answered:
             self.classified += 1
         else:
             self.abstained += 1
 
+    def _gates(self) -> dict[str, Any]:
+        """Readings by gate, where there are several."""
+        return {lane.name: {"classified": lane.classified, "abstained": lane.abstained}
+                for lane in self.lanes if lane.name is not None}
+
     def summary(self) -> dict[str, Any]:
         """The contract's summary; ``sent`` is the device's own count, ``unread`` what an early end left."""
-        counts = self.source.counts
+        counts, gates = self.source.counts, self._gates()
         return {
             "received": counts.received, "classified": self.classified, "abstained": self.abstained,
             "dropped": self.dropped, "unread": self.unread, "sent": counts.sent,
@@ -120,5 +119,5 @@ class Run:
             "protocol": self.source.protocol, "latency_us": self.meter.stages["wire_to_reading"].summary(),
             "deadline_misses": self.deadline_misses,
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
-            "bundle": self.bundle, "version": __version__,
+            "bundle": self.bundle, "version": __version__, **({"gates": gates} if gates else {}),
         }

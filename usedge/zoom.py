@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.preprocess import MIN_GATE_SAMPLES
-from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, estimate_f0
+from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, estimate_f0, vertex
 
 LEAD = 0.45
 """Where in its gate the second pass puts the echo's largest sample: a slow rise keeps its noise before it."""
@@ -30,6 +30,14 @@ FAR_CYCLES = 3.0
 LOW_DB, HIGH_DB, RISE_CYCLES = 10.0, 20.0, 0.8
 """Chosen on fixed synthetic scenes under fresh noise: where arrivals repeat better than onsets, and the
 median way from the one to the other.
+"""
+SEEN_DB, CLEAR_DB = 25.0, 35.0
+"""Between them the answer goes over from the network's onset to where the A-scan itself changes."""
+CHANGE_CYCLES = (6.0, 0.5)
+"""The change is sought from so many cycles before the onset to so many after the arrival."""
+NEAR_CYCLES, MOST_LIKELY = 0.35, 4.0
+"""A change this near the network's place, or in AIC this little less than there, confirms that place, which
+repeats better. The AIC counts samples; this, independent values, two of them a cycle.
 """
 
 Samples = NDArray[np.int16] | NDArray[np.float32]
@@ -86,7 +94,9 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
 
     Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
     So from HIGH_DB down to LOW_DB (echo peak over the rms before it) the answer goes over from the onset to a
-    fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there.
+    fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there. From SEEN_DB up to CLEAR_DB it
+    goes over to where the A-scan changes by the AIC (``akaike``), unless that is near, hardly likelier, or
+    further than FAR_CYCLES.
     """
     n, median = len(samples), np.float32(window.median)
     begin, end = _clipped(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
@@ -94,9 +104,32 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)] - median
     noise = max(math.sqrt(float(np.dot(quiet, quiet)) / len(quiet)), QUANTISATION_RMS)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
-    seen = min(max((snr_db - LOW_DB) / (HIGH_DB - LOW_DB), 0.0), 1.0)
+    seen = _part(snr_db, LOW_DB, HIGH_DB)
     rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
-    return min(max(found.arrival - rise, 0.0), float(n))
+    told = min(max(found.arrival - rise, 0.0), float(n))
+    clear = _part(snr_db, SEEN_DB, CLEAR_DB)
+    return clear * _change(samples, found, told, window) + (1.0 - clear) * told if clear else told
+
+
+def _part(value: float, low: float, high: float) -> float:
+    """How far ``value`` has come on its way from ``low`` (0) to ``high`` (1)."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def _change(samples: Samples, found: Place, told: float, window: Window) -> float:
+    """The likeliest boundary between noise and the echo ``found``, in samples; ``told`` where it confirms
+    that, or is none of this echo.
+    """
+    period, (before, after) = window.period, CHANGE_CYCLES
+    start, stop = _clipped(len(samples), found.onset - before * period, found.arrival + after * period + 1.0)
+    if stop - start < MIN_SAMPLES:
+        return told
+    criterion = akaike(samples[start:stop] - np.float32(window.median))
+    least, here = int(criterion.argmin()), min(max(round(told) - start - 2, 0), len(criterion) - 1)
+    change = start + 2.0 + vertex(-criterion, least)
+    new = NEAR_CYCLES * period < abs(change - told) < FAR_CYCLES * period
+    likelier = float(criterion[here] - criterion[least]) * 2.0 / period >= MOST_LIKELY
+    return change if new and likelier else told
 
 
 def _clipped(n: int, first: float, last: float) -> tuple[int, int]:

@@ -80,6 +80,14 @@ def test_a_clear_onset_is_told_and_a_buried_one_is_a_fixed_way_before_the_arriva
     assert AT < settle(some, Place(AT, arrival, 1.0), WHOLE) < arrival - 0.5 * PERIOD
 
 
+def test_a_clear_echo_is_told_from_where_the_ascan_changes_unless_that_is_near_or_far() -> None:
+    onset = AT + 0.3 * PERIOD  # a rise of sin² is seen that late, 46 dB over the noise
+    for told, moved in ((AT - 1.5 * PERIOD, True), (AT + 2 * PERIOD, True), (AT + 0.1 * PERIOD, False),
+                        (AT - 3.5 * PERIOD, False)):
+        place = settle(ascan(), Place(told, max(told, AT) + 1.5 * PERIOD, 1.0), WHOLE)
+        assert place == pytest.approx(onset if moved else told, abs=0.25 * PERIOD if moved else 0.01)
+
+
 def test_a_second_pass_that_finds_another_echo_must_be_surer() -> None:
     first = Place(1000.0, 1010.0, 0.9)
     for later, confidence, kept in ((4, 0.8, True), (4, 0.95, False), (2, 0.5, False)):

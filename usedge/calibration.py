@@ -174,7 +174,7 @@ def _check_speed(speed_m_s: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``ranging`` and how it came about: its targets, ``gates`` (START:WIDTH), ``picker`` (the bundle, or the
+    """``ranging`` and how it came about: its targets, ``gates`` (their names), ``picker`` (the bundle, or the
     classical method), ``made`` (UTC, ISO 8601) and the ``usedge`` version that made it.
     """
 
@@ -188,7 +188,7 @@ class Calibration:
     def fitted(self) -> Calibration:
         """The same with each target's residual."""
         return replace(self, targets=tuple(
-            replace(each, residual_mm=self.ranging.distance_mm(each.tof_us) - each.distance_mm)
+            replace(each, residual_mm=round(self.ranging.distance_mm(each.tof_us) - each.distance_mm, 6))
             for each in self.targets))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options of a distance: what ``usedge run`` and ``usedge calibrate`` make of them."""
+"""Options of picker and distance: what ``usedge run`` and ``usedge calibrate`` make of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from usedge.errors import InputError
 if TYPE_CHECKING:
     from usedge.ranging import Ranging
     from usedge.sound import Stated
+    from usedge.tof import Picker
 
 Gates = Annotated[list[str] | None, typer.Option(
     "--gate", help="[NAME=]START:WIDTH, µs after main bang; repeatable; default: all.")]
@@ -22,6 +23,23 @@ SpeedOfSound = Annotated[str | None, typer.Option(
     help="m/s, a material (steel, acrylic, …), water@23.5C or air@20C; adds distance_mm.")]
 Mode = Annotated[str, typer.Option(help="pulse-echo (there and back) or pitch-catch (one way).")]
 OffsetUs = Annotated[str | None, typer.Option(help="Delay line and electronics, taken off the ToF.")]
+
+
+def open_picker(runtime: str, bundle: Path | None, method: str,
+                f0_hz: float | None) -> tuple[Picker, dict[str, Any] | None]:
+    """The classical picker ``method``, or that of a bundle (None: the shipped one) and the bundle's facts."""
+    if runtime == "classical":
+        from usedge.tof import classical_picker
+
+        return classical_picker(method, f0_hz), None
+    from usedge.bundle import read_bundle
+    from usedge.resources import shipped_bundle
+    from usedge.runtime.picker import open_model_picker
+
+    chosen = read_bundle(bundle or shipped_bundle())
+    picker = open_model_picker(chosen, runtime, f0_hz)
+    return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
+                    "runtime": picker.variant.runtime}
 
 
 def offset_of(text: str | None) -> Stated:

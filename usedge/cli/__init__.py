@@ -18,6 +18,7 @@ from usedge.errors import UsedgeError
 
 COMMANDS = {
     "run": "usedge.cli.run:app",
+    "calibrate": "usedge.cli.calibrate:app",
     "emulate": "usedge.cli.emulate:app",
     "synth": "usedge.cli.synth:app",
     "harden": "usedge.cli.harden:app",

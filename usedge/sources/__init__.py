@@ -15,8 +15,12 @@ from usedge.errors import InputError
 @dataclass(slots=True)
 class SourceCounts:
     """What became of the A-scans on the wire. ``seq_gaps`` are A-scans whose number never arrived,
-    ``duplicated`` second copies, which are passed over, ``sent`` the device's own count since START (None: it
-    did not say).
+    ``duplicated`` second copies, which are passed over, ``sent`` the device's own count over all its streams
+    (None: it did not say, or not of every one).
+
+    ``reconnects`` times that a port or a device that had gone came back, ``offline_s`` seconds without it in
+    all, ``resets`` times that it began a new session, ``unknown_ends`` streams of which nobody can say how
+    many A-scans the device sent behind the last that came.
     """
 
     received: int = 0
@@ -26,6 +30,9 @@ class SourceCounts:
     reconnects: int = 0
     duplicated: int = 0
     sent: int | None = None
+    resets: int = 0
+    unknown_ends: int = 0
+    offline_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,9 @@ class SourceOptions:
     """How to open a source: ``baud``, the protocol, seconds to wait for a valid frame, A-scans to ask for
     (0: no end), the PRF to ask for in Hz (0: the device's own), USFP's payload format to ask for. ``fs_hz``
     and ``t0_us`` (main bang to first sample) are for front ends whose wire does not say them.
+
+    ``reconnect``: a port or a device that goes away once it has sent A-scans is waited for, without end;
+    ``wait``: it is waited for at the start too.
     """
 
     baud: int = 921_600
@@ -43,6 +53,8 @@ class SourceOptions:
     payload: str = "int16"
     fs_hz: float | None = None
     t0_us: float | None = None
+    reconnect: bool = False
+    wait: bool = False
 
 
 class Source(Protocol):
@@ -81,15 +93,17 @@ SOURCES = {
     "replay": ("usedge.sources.replay", "ReplaySource"),
     "raw": ("usedge.sources.raw", "RawSource"),
     "socket": ("usedge.sources.serial_port", "SerialSource"),
+    "usb": ("usedge.sources.serial_port", "SerialSource"),
     "device": ("usedge.sources.serial_port", "SerialSource"),
 }
 
 
 def open_source(port: str, options: SourceOptions) -> Source:
-    """The source that ``port`` names: a device path, ``socket://…``, ``sim://[?options]``, ``replay:FILE``,
-    ``raw:FILE``.
+    """The source that ``port`` names: a device path, ``usb:VID:PID[:SERIAL]``, ``socket://…``,
+    ``sim://[?options]``, ``replay:FILE``, ``raw:FILE``.
 
-    Nothing is opened before the source's context is entered. Raises InputError for an unknown scheme.
+    Nothing is opened before the source's context is entered. Raises InputError for an unknown scheme or a
+    malformed name.
     """
     scheme, colon, _ = port.partition(":")
     name = scheme if colon and "/" not in scheme else "device"

@@ -1,23 +1,25 @@
-"""A-scans over a serial port: find out who is there, start, decode as bytes come, stop in good order."""
+"""A-scans over a serial port: handshake, decode as bytes come, come back when it breaks, stop in order."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NoReturn
 
 from usedge.ascan import AScan
 from usedge.errors import LinkError
 from usedge.sources import SourceCounts, SourceOptions
-from usedge.sources.intake import Intake, front_end
-from usedge.sources.link import Link
-from usedge_firmware.frontend import Event, Started
+from usedge.sources.handshake import POLL_S, Handshake
+from usedge.sources.intake import Intake, RefusedError, front_end
+from usedge.sources.latency_timer import SYS_ROOT, LatencyTimer, quicken
+from usedge.sources.link import Link, LinkGoneError
+from usedge.sources.ports import PortName
+from usedge.sources.told import Backoff, Teller
+from usedge_firmware.frontend import Event
 
-POLL_S = 0.1
-ASK_EVERY_S = 0.5
-START_EVERY_S = 1.0
-"""A start that is not acknowledged was lost on its way, and is sent again."""
 STOP_PATIENCE_S = 0.5
 STOPS = 2
 """A stop is sent again, once, when it is not acknowledged."""
@@ -25,13 +27,33 @@ BUSY_S = 0.5
 """A line that bore bytes this recently is not silent, whatever they mean."""
 QUIET_S = 0.2
 """A device that does not acknowledge is taken to have stopped after this long without a byte."""
+MOST_TOLD = 3
+"""Reasons that are told while one interruption lasts."""
+SOON_S = 1.0
+"""A port that was waited for at the start for no longer is not worth a line."""
+
+
+@dataclass(slots=True)
+class _Return:
+    """How a stream came back: from which ``trouble`` (None: it had not begun), after how long."""
+
+    trouble: LinkError | None
+    gaps: int
+    resets: int
+    after_s: float = 0.0
+    continued: bool = False
 
 
 class SerialSource:
     """A front end on a serial port, a pty or ``socket://host:port``.
 
     Entering the context opens the port, finds the protocol and starts the stream; leaving it stops the stream
-    and collects what is still on the wire. No read is without a deadline.
+    and collects what is still on the wire. No read or write is without a deadline. With
+    ``options.reconnect`` the iteration outlives whatever happens to port and device, once A-scans have come;
+    with ``options.wait`` the port is opened by the iteration, which waits for it.
+
+    ``beat_ns``: when its thread last did something, on the monotonic clock, whether or not bytes came.
+    ``latency_timer``: that of an FTDI adapter, None for other ports.
     """
 
     lossless = False
@@ -40,23 +62,32 @@ class SerialSource:
         self.port = port
         self.options = options
         self.counts = SourceCounts()
-        self._front = front_end(options)
-        self._intake = Intake(port, self._front, self.counts, options.count, live=True)
-        self._stopping = False
+        self.beat_ns = 0
+        self.latency_timer: LatencyTimer | None = None
+        self.sys_root = SYS_ROOT
+        self._name = PortName(port)
+        self._link: Link | None = None
+        self._intake = Intake(port, front_end(options), self.counts, options.count, live=True)
+        self._stopping = threading.Event()
+        self._tell = Teller()
+        self._backoff = Backoff()
         self._polled = False
         self._reboots = 0
         self._n_understood = 0
+        self._back_s = time.monotonic()
         self._early: list[Event] = []
+        self._path: str | None = None
+        self._back: _Return | None = None
 
     @property
     def protocol(self) -> str:
         """The protocol in use, "auto" while it is not found."""
-        return self._front.name
+        return self._intake.front.name
 
     @property
     def prf_hz(self) -> float | None:
         """A-scans a second that the board was asked for, or its own; None when neither is known."""
-        return self._front.prf_hz or self._intake.prf_hz
+        return self._intake.front.prf_hz or self._intake.prf_hz
 
     @property
     def decode_ns(self) -> int:
@@ -64,12 +95,15 @@ class SerialSource:
         return self._intake.decode_ns
 
     def __enter__(self) -> SerialSource:
-        self._link = Link(self.port, self.options.baud)
+        if self._name.port != self.port:  # a subclass has learned by now what its port is
+            self._name = PortName(self.port)
         self._intake.port = self.port
+        if self.options.wait:
+            return self
+        link = self._open()
         try:
-            self._link.drain()
-            self._find()
-            self._start()
+            link.drain()
+            self._early = self._shake(link)[1]
         except BaseException:
             self._leave()
             raise
@@ -78,39 +112,61 @@ class SerialSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         try:
-            if not self._intake.ended:
-                self._stop_stream()
+            if self._link is not None and not self._intake.ended:
+                self._stop_stream(self._link)
         finally:
-            for _ in self._take(self._front.finish()):
+            for _ in self._take(self._intake.front.finish()):
                 pass
             self._intake.tally()
-            self._link.close()
+            self._close()
 
     def __iter__(self) -> Iterator[AScan]:
-        yield from self._take(self._early)
+        trouble: LinkError | None = None
+        while not self._done(trouble):
+            if self._link is None or trouble is not None:
+                self._come_back(trouble)
+            if self._link is None or self._stopping.is_set():
+                return
+            try:
+                yield from self._stream(self._link)
+                return
+            except LinkError as error:
+                if not self._comes_back(error):
+                    raise
+                trouble = error
+            yield from self._take(self._intake.front.finish())
+
+    def stop(self) -> None:
+        """End the iteration at the next read, and any search or wait too."""
+        self._stopping.set()
+
+    def may_return(self) -> bool:
+        """Whether what is behind the port can come back at all."""
+        return True
+
+    def _stream(self, link: Link) -> Iterator[AScan]:
+        early, self._early = self._early, []
+        yield from self._take(early)
+        self._tell_back()
         silent_at, over_at = time.monotonic() + self.options.patience_s, float("inf")
-        while not self._stopping and not self._intake.ended and time.monotonic() < over_at:
-            wanted = self._front.wants(time.monotonic())
-            self._link.write(wanted)
+        while not self._stopping.is_set() and not self._intake.ended and time.monotonic() < over_at:
+            wanted = self._intake.front.wants(time.monotonic())
+            link.write(wanted)
             self._polled = self._polled or bool(wanted)
-            events = self._read(self._wait_s())
+            events = self._read(link, self._wait_s())
             if not events and time.monotonic() > silent_at:
                 # What a frame cut short was waiting for will not come, and sound ones may stand behind it.
-                events = self._front.finish() or self._fell_silent()
+                events = self._intake.front.finish() or self._fell_silent(link)
             if events:
-                silent_at, self._n_understood = time.monotonic() + self._patience_s(), self._link.n_bytes
+                silent_at, self._n_understood = time.monotonic() + self._patience_s(), link.n_bytes
                 yield from self._take(events)
                 self._check_session()
             if self._intake.complete:
                 over_at = min(over_at, time.monotonic() + self._grace_s())
 
-    def stop(self) -> None:
-        """End the iteration at the next read, and the search for a protocol too."""
-        self._stopping = True
-
-    def _fell_silent(self) -> NoReturn:
-        n_bytes = self._link.n_bytes - self._n_understood
-        if time.monotonic_ns() - self._link.read_ns < BUSY_S * 1e9:
+    def _fell_silent(self, link: Link) -> NoReturn:
+        n_bytes = link.n_bytes - self._n_understood
+        if time.monotonic_ns() - link.read_ns < BUSY_S * 1e9:
             raise LinkError(f"{self.port} sent {n_bytes} bytes, but no valid frame for"
                             f" {self._patience_s():g} s after {self.counts.received} A-scans.",
                             "Look for noise on the line or a second program on the port.")
@@ -129,112 +185,163 @@ class SerialSource:
 
     def _grace_s(self) -> float:
         """How long to wait, when all has come that was asked for, for the device to say so too."""
-        return POLL_S if self._front.acknowledges else 0.0
+        return POLL_S if self._intake.front.acknowledges else 0.0
 
     def _patience_s(self) -> float:
         return max(self.options.patience_s, 3.0 / self.prf_hz if self.prf_hz else 0.0)
 
-    def _find(self) -> None:
-        """Ask who is there, again and again: a board may still be booting."""
-        begun = time.monotonic()
-        while self._front.seen < self._front.evidence and not self._stopping:
-            deadline = begun + self._search_s()
-            if time.monotonic() >= deadline:
-                raise LinkError(*self._silence())
-            self._link.write(self._front.probe())
-            self._listen(min(time.monotonic() + ASK_EVERY_S, deadline))
+    # Coming back
 
-    def _search_s(self) -> float:
-        """A board that has begun to send is given the time for its evidence at the PRF asked for."""
-        slow = self.options.prf_hz and self._link.n_bytes
-        return self.options.patience_s + (3.0 / self.options.prf_hz if slow else 0.0)
+    def _comes_back(self, error: LinkError) -> bool:
+        """Whether ``error`` is waited out. One that met nobody yet, or a refusal, would be met again."""
+        if not self.options.reconnect or self._stopping.is_set() or not self.may_return():
+            return False
+        return self.counts.received > 0 or (self.options.wait and not isinstance(error, RefusedError))
 
-    def _listen(self, until: float) -> None:
-        """Listen until the protocol is known; something valid on the wire is worth waiting for more."""
-        while (self._front.seen < self._front.evidence and not self._stopping
-               and time.monotonic() < until):
-            self._early += self._read(min(POLL_S, max(0.0, until - time.monotonic())))
+    def _done(self, trouble: LinkError | None) -> bool:
+        """Whether, when ``trouble`` came, all that was asked for was here or lost already."""
+        return trouble is not None and self.options.count > 0 and not self._intake.left
 
-    def _silence(self) -> tuple[str, str]:
-        wait = f"in {self._search_s():g} s"
-        if not self._link.n_bytes:
-            return (f"{self.port} sent nothing {wait}.",
-                    "Is this the right port, is the board powered, does its firmware speak"
-                    f" {'a known protocol' if self.protocol == 'auto' else self.protocol}?")
-        return (f"{self.port} sent {self._link.n_bytes} bytes {wait}, but no valid frame.",
-                f"Likely a wrong --baud (now {self.options.baud}), another protocol,"
-                " or a second program on the port.")
+    def _come_back(self, trouble: LinkError | None) -> None:
+        """Try, at growing intervals, until the stream goes on or ``stop``; None: it has not begun yet."""
+        begun, told = time.monotonic(), 0
+        self._back = _Return(trouble, self.counts.seq_gaps, self._reboots)
+        self._backoff.worked(begun - self._back_s)
+        if trouble is not None:
+            self._tell(f"{trouble.what} Trying again.")
+        if isinstance(trouble, LinkGoneError):
+            self._close()
+        while not self._stopping.is_set():
+            self._rest(self._backoff.next_s())
+            try:
+                self._resume(first=trouble is None)
+                break
+            except LinkError as error:
+                self._give_up(error)
+                expected = isinstance(error, LinkGoneError) and (trouble is not None or told > 0)
+                if not expected and told < MOST_TOLD:
+                    told += 1
+                    self._tell(f"{error} Still trying.")
+        self._back_s = time.monotonic()
+        self._back.after_s = self._back_s - begun
+        self.counts.offline_s += self._back.after_s if trouble is not None else 0.0
 
-    def _start(self) -> None:
-        """Start the stream. What comes before the answer belongs to one that another host left running."""
-        if self._stopping:
+    def _rest(self, pause_s: float) -> None:
+        until = time.monotonic() + pause_s
+        while (left_s := until - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, POLL_S)):
+            self._beat()
+
+    def _resume(self, *, first: bool) -> None:
+        """One attempt: the handshake, behind opening the port where it is closed."""
+        assert self._back is not None
+        if self._stopping.is_set():
             return
-        self._check_prf()
-        begin = self._front.start()
-        self._link.write(begin)
-        if not (begin and self._front.acknowledges):
+        link = self._link or self._open()
+        asked = replace(self.options, count=self._intake.left, protocol=self.protocol)
+        self._intake.renew(front_end(asked))
+        if first:
+            link.drain()
+        before, self._early = self._shake(link)
+        if first or self._stopping.is_set():
             return
-        self._intake.note(self._early)
-        deadline = time.monotonic() + self.options.patience_s
-        while not self._started(min(time.monotonic() + START_EVERY_S, deadline)):
-            if self._stopping:
-                return
-            if time.monotonic() >= deadline:
-                self._not_acknowledged()
-            self._link.write(self._front.start())
+        # In a session that goes on, what came ahead of the start is the rest of our own stream.
+        self._back.continued = self._intake.settle_session()
+        if self._back.continued:
+            self._early = before + self._early
+        self.counts.reconnects += 1
 
-    def _started(self, until: float) -> bool:
-        """Read until the start is acknowledged, and keep what comes with the answer."""
-        while time.monotonic() < until and not self._stopping:
-            events = self._read(POLL_S)
-            begun = next((i for i, event in enumerate(events) if isinstance(event, Started)), len(events))
-            self._intake.note(events[:begun])
-            if begun < len(events):
-                self._early, self._reboots = events[begun:], self._intake.reboots
-                return True
-        return False
+    def _give_up(self, error: LinkError) -> None:
+        """Close the port until the next attempt; raises ``error`` where no attempt can do better."""
+        self._close()
+        if not self.may_return() or (isinstance(error, RefusedError) and not self.counts.received):
+            raise error
 
-    def _not_acknowledged(self) -> NoReturn:
-        raise LinkError(f"{self.port} did not acknowledge START in {self.options.patience_s:g} s.",
-                        "Reset the board; is its firmware current?")
+    def _tell_back(self) -> None:
+        """Say what came back and what it cost, once the first bytes have told."""
+        back, self._back = self._back, None
+        if back is None:
+            return
+        what = self.port if self._path in (None, self.port) else f"{self.port} ({self._path})"
+        if back.trouble is None:
+            if back.after_s >= SOON_S:
+                self._tell(f"{what} is here, after {back.after_s:.1f} s.")
+            return
+        lost = self.counts.seq_gaps - back.gaps
+        if self.counts.resets > back.resets:
+            how = "It was reset: whether A-scans were lost before that, nobody can tell."
+        elif back.continued:
+            how = f"Its session goes on; A-scans lost: {lost}."
+        else:
+            how = f"Protocol {self.protocol} does not tell whether A-scans were lost."
+        self._tell(f"{what} is back after {back.after_s:.1f} s, reconnect {self.counts.reconnects}. {how}")
 
-    def _check_prf(self) -> None:
-        most_hz = self._front.max_prf_hz
-        if most_hz is not None and self.options.prf_hz > most_hz:
-            raise LinkError(f"{self.port} speaks {self.protocol}, which takes at most {most_hz:g} A-scans a"
-                            f" second, not {self.options.prf_hz:g}.", "Ask for a lower --prf.")
+    # Port and device
+
+    def _open(self) -> Link:
+        path = self._name.path()
+        self._link = Link(self.port, self.options.baud, path)
+        self._path = path
+        self._name.opened(path)
+        timer = quicken(path, self._link.device, self.sys_root)
+        if timer is not None and timer.high and self.latency_timer is None:
+            self._tell(f"the adapter at {path} holds bytes back up to {timer.now_ms} ms and may not be set"
+                       f" to 1 ms. Run: echo 1 | sudo tee {timer.path}")
+        self.latency_timer = timer
+        return self._link
+
+    def _shake(self, link: Link) -> tuple[list[Event], list[Event]]:
+        """What came before our stream, and its beginning."""
+        handshake = Handshake(link, self._intake, self.options, self._stopping, self._beat)
+        try:
+            handshake.shake()
+        finally:
+            self._n_understood = link.n_bytes
+        self._reboots = self._intake.reboots
+        return handshake.before, handshake.stream
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        self._link = None
 
     def _leave(self) -> None:
         """Close before the stream is ours; our questions may have made the board transmit."""
         try:
-            self._link.write(self._front.stop())
+            if self._link is not None:
+                self._link.write(self._intake.front.stop())
         except LinkError:
             pass  # the port is gone, or takes nothing
         finally:
-            self._link.close()
+            self._close()
 
-    def _stop_stream(self) -> None:
+    def _stop_stream(self, link: Link) -> None:
         """Stop, and count the A-scans that were already on the wire as received and not classified."""
-        answers = self._front.acknowledges and self._front.seen
+        front = self._intake.front
+        answers = front.acknowledges and front.seen
         try:
             for _ in range(STOPS if answers else 1):
-                self._link.write(self._front.stop())
-                self._collect(STOP_PATIENCE_S if answers else QUIET_S)
+                link.write(front.stop())
+                self._collect(link, STOP_PATIENCE_S if answers else QUIET_S)
                 if self._intake.ended:
                     return
         except LinkError:
             pass  # the port is gone: nothing is left to stop
 
-    def _collect(self, quiet_s: float) -> None:
+    def _collect(self, link: Link, quiet_s: float) -> None:
         """Take what still comes, until the device says that it is done, or is quiet, or does not cease."""
         quiet_at, deadline = time.monotonic() + quiet_s, time.monotonic() + STOP_PATIENCE_S
         while not self._intake.ended and time.monotonic() < min(quiet_at, deadline):
-            for _ in self._take(self._read(POLL_S)):
+            for _ in self._take(self._read(link, POLL_S)):
                 quiet_at = max(quiet_at, time.monotonic() + QUIET_S)
 
-    def _read(self, wait_s: float) -> list[Event]:
-        chunk = self._link.read(wait_s)
+    def _beat(self) -> None:
+        self.beat_ns = time.monotonic_ns()
+
+    def _read(self, link: Link, wait_s: float) -> list[Event]:
+        self.beat_ns = time.monotonic_ns()
+        chunk = link.read(wait_s)
         return self._intake.feed(chunk) if chunk else []
 
     def _take(self, events: list[Event]) -> Iterator[AScan]:
-        yield from self._intake.ascans(events, self._link.read_ns)
+        t_ns = self._link.read_ns if self._link is not None else time.monotonic_ns()
+        yield from self._intake.ascans(events, t_ns)

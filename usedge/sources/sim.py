@@ -59,6 +59,15 @@ class SimSource(SerialSource):
         finally:
             self._end_process()
 
+    @property
+    def pid(self) -> int:
+        """The transducer's process; SIGUSR1 pulls its cable."""
+        return self._process.pid
+
+    def may_return(self) -> bool:
+        """Whether the transducer's process lives."""
+        return self._process.poll() is None
+
     def _emulated_port(self) -> str:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], START_S)

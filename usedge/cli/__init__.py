@@ -19,6 +19,9 @@ from usedge.errors import UsedgeError
 COMMANDS = {
     "run": "usedge.cli.run:app",
     "calibrate": "usedge.cli.calibrate:app",
+    "record": "usedge.cli.record:app",
+    "recover": "usedge.cli.recover:app",
+    "convert": "usedge.cli.convert:app",
     "emulate": "usedge.cli.emulate:app",
     "synth": "usedge.cli.synth:app",
     "harden": "usedge.cli.harden:app",

@@ -15,6 +15,16 @@ import typer
 
 from usedge.cli.distance import Gates, Mode, OffsetUs, SpeedOfSound
 from usedge.cli.options import new_app
+from usedge.cli.recording import (
+    RECORDER_TALK,
+    Compress,
+    QuotaMb,
+    RotateMb,
+    RotateS,
+    SyncS,
+    recorder_of,
+    tell_recorded,
+)
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +66,12 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines even on a terminal.")] = False,
+    record: Annotated[Path | None, typer.Option(help="Record every A-scan to this file (.usrec).")] = None,
+    sync_s: SyncS = 1.0,
+    rotate_mb: RotateMb = 0.0,
+    rotate_s: RotateS = 0.0,
+    quota_mb: QuotaMb = 0.0,
+    compress: Compress = False,
     summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
@@ -89,8 +105,10 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         signal.signal(name, leave)
     live = sys.stdout.isatty() and not as_json
     job = Run(source, picker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
+    job.recorder = recorder_of(record, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
     job.sinks = [_sink(job, port, live)]
     talk = DeviceTalk(live)
+    recorder_talk = DeviceTalk(live, RECORDER_TALK, "usedge")
     try:
         job.go()
     except BrokenPipeError:
@@ -98,6 +116,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         talk.close()
+        recorder_talk.close()
         _report(job.summary(), summary, live)
     if stop.is_set():
         raise typer.Exit(130)
@@ -166,6 +185,7 @@ def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
         f" peak RSS {summary['peak_rss_mb']} MB"
         f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")
+    tell_recorded(summary)
     bundle = summary["bundle"]
     if live and bundle:
         sys.stderr.write(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")

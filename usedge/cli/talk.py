@@ -13,27 +13,28 @@ LONGEST = 500
 
 
 class DeviceTalk(logging.Handler):
-    """Writes the device's lines as they come, or with ``live`` keeps the newest until ``close``."""
+    """Writes the lines of ``log`` as they come, or with ``live`` keeps the newest until ``close``."""
 
-    def __init__(self, live: bool) -> None:
+    def __init__(self, live: bool, log: str = DEVICE_TALK, speaker: str = "device") -> None:
         super().__init__()
-        self._live = live
+        self._live, self._speaker = live, speaker
+        self._log = logging.getLogger(log)
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        logging.getLogger(DEVICE_TALK).setLevel(logging.INFO)
-        logging.getLogger(DEVICE_TALK).addHandler(self)
+        self._log.setLevel(logging.INFO)
+        self._log.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line."""
         # A board's text may hold anything, and some of that moves a terminal's cursor.
         text = "".join(each if each.isprintable() else " " for each in record.getMessage()[:LONGEST]).strip()
-        self._lines.append(f"device: {text}\n")
+        self._lines.append(f"{self._speaker}: {text}\n")
         if not self._live:
             self._flush_lines()
 
     def close(self) -> None:
         """Write what was kept, and listen no more."""
         self._flush_lines()
-        logging.getLogger(DEVICE_TALK).removeHandler(self)
+        self._log.removeHandler(self)
         super().close()
 
     def _flush_lines(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from usedge.ascan import AScan
@@ -19,14 +20,17 @@ class Feed:
     """Reads ``source`` in a thread of its own, so that a slow inference never leaves bytes on the port.
 
     ``take`` gives A-scans in order until the source ends, is stopped, or fails; its error is raised there.
-    ``dropped`` counts those that a live source brought while ``size`` others were waiting.
+    ``dropped`` counts those that a live source brought while ``size`` others were waiting. ``tap`` is given
+    every A-scan as it comes, dropped or not, in the reader's thread.
     """
 
-    def __init__(self, source: Source, size: int = QUEUE_ASCANS) -> None:
+    def __init__(self, source: Source, size: int = QUEUE_ASCANS,
+                 tap: Callable[[AScan], None] | None = None) -> None:
         self.dropped = 0
         self.ended = False
         self._source = source
         self._size = size
+        self._tap = tap
         # Not Queue or Condition: those wake their reader through Python code, five times slower.
         self._queue: queue.SimpleQueue[AScan | None] = queue.SimpleQueue()
         self._leaving = False
@@ -58,6 +62,8 @@ class Feed:
     def _read(self) -> None:
         try:
             for ascan in self._source:
+                if self._tap is not None:
+                    self._tap(ascan)
                 self._make_room()
                 self._queue.put(ascan)
                 if self._leaving:

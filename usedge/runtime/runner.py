@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from usedge import __version__
 from usedge.ascan import AScan
@@ -16,6 +17,9 @@ from usedge.runtime.lane import Lane
 from usedge.sinks import Sink
 from usedge.sources import Source
 from usedge.tof import Difference, Pick, Picker
+
+if TYPE_CHECKING:
+    from usedge.recording import Recorder
 
 WAIT_S = 0.1
 
@@ -36,7 +40,8 @@ class Run:
     ``lanes`` are the gates; each makes a reading of every A-scan.
 
     received = classified + abstained + dropped + unread, at every end: these count A-scans, classified where
-    at least one gate has an answer. The readings of each gate are counted in its lane.
+    at least one gate has an answer. The readings of each gate are counted in its lane. ``recorder`` is given
+    every A-scan that comes, before it is queued.
     """
 
     source: Source
@@ -47,6 +52,7 @@ class Run:
     lanes: Sequence[Lane] = field(default_factory=lambda: [Lane()])
     meter: Meter = field(default_factory=Meter)
     stop: threading.Event = field(default_factory=threading.Event)
+    recorder: Recorder | None = None
     classified: int = 0
     abstained: int = 0
     deadline_misses: int = 0
@@ -60,9 +66,9 @@ class Run:
         Raises LinkError when the port fails, InputError for an A-scan that does not cover the gate.
         """
         until = time.monotonic() + self.options.seconds if self.options.seconds else float("inf")
-        feed = Feed(self.source, self.options.queue_ascans)
+        feed = Feed(self.source, self.options.queue_ascans, self.recorder.offer if self.recorder else None)
         try:
-            with self.source, feed:
+            with self.recorder or nullcontext(), self.source, feed:
                 while not feed.ended and not self.stop.is_set() and time.monotonic() < until:
                     ascan = feed.take(WAIT_S)
                     if ascan is not None:
@@ -120,4 +126,5 @@ class Run:
             "deadline_misses": self.deadline_misses,
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
             "bundle": self.bundle, "version": __version__, **({"gates": gates} if gates else {}),
+            **(self.recorder.summary() if self.recorder else {}),
         }

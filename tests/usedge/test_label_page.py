@@ -23,7 +23,9 @@ from usedge.tof import classical_picker
 
 pytest.importorskip("uvicorn", reason="the extra web is not installed")
 
-from usedge.labelling.server import OnlyOurPage, envelope, listen, make_server
+from usedge.cli.label import PORT_IN_USE
+from usedge.labelling.server import envelope, label_server
+from usedge.webpage import OurNames, listen
 
 FS_HZ, F0_HZ, ONSET = 20e6, 2e6, 300
 DEADLINE_S = 60
@@ -65,8 +67,8 @@ class Page:
 
 @pytest.fixture
 def page(session: Session) -> Iterator[Page]:
-    sock = listen("127.0.0.1", 0)
-    server = make_server(session, sock, "127.0.0.1")
+    sock = listen("127.0.0.1", 0, PORT_IN_USE)
+    server = label_server(session, sock, "127.0.0.1")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     yield Page(sock.getsockname()[1])
@@ -77,7 +79,7 @@ def page(session: Session) -> Iterator[Page]:
 
 
 def test_the_page_asks_nobody_else_for_anything(page: Page) -> None:
-    for path in ("/", "/style.css", "/app.js", "/plot.js"):
+    for path in ("/", "/style.css", "/app.js", "/plot.js", "/canvas.js"):
         status, text, headers = page.ask(path)
         assert status == 200
         assert not re.search(r"(?:https?:)?//\w+\.\w|@import|url\(", text), path
@@ -185,16 +187,13 @@ def test_decisions_are_posted(page: Page, session: Session) -> None:
     ("bench.local", "BENCH.local:80", True),
 ])
 def test_which_addresses_are_ours(host: str, asked: str, ours: bool) -> None:
-    async def nothing(*_: Any) -> None:
-        pass
-
-    assert OnlyOurPage(nothing, host, 80)._ours(asked) is ours
+    assert OurNames(host, 80).hold(asked) is ours
 
 
 def test_a_port_in_use_is_named_with_the_next_step() -> None:
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0, PORT_IN_USE) as sock:
         port = sock.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be opened .*--port 0"):
-            listen("127.0.0.1", port)
+            listen("127.0.0.1", port, PORT_IN_USE)
     with pytest.raises(InputError, match="cannot be opened"):
-        listen("192.0.2.1", 0)  # an address that no machine has
+        listen("192.0.2.1", 0, PORT_IN_USE)  # an address that no machine has

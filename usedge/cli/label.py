@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from usedge.labelling.task import Task
 
 app = new_app()
+PORT_IN_USE = "Give another --host or --port; --port 0 takes a free one."
 
 
 @app.command(epilog="Example: usedge label mine.npz --gate 20:40 --f0-mhz 2.25")
@@ -104,9 +105,10 @@ def _greet(session: Session) -> None:
 
 def _in_browser(session: Session, host: str, port: int, no_browser: bool) -> bool:
     """Serve the page; whether the person finished, rather than interrupted, it."""
-    from usedge.labelling.server import OPEN_ADDRESSES, listen, make_server
+    from usedge.labelling.server import label_server
+    from usedge.webpage import OPEN_ADDRESSES, listen
 
-    with closing(listen(host, port)) as sock:
+    with closing(listen(host, port, PORT_IN_USE)) as sock:
         name = "127.0.0.1" if host in OPEN_ADDRESSES else host
         url = f"http://{f'[{name}]' if ':' in name else name}:{sock.getsockname()[1]}/"
         if host in OPEN_ADDRESSES:
@@ -116,7 +118,7 @@ def _in_browser(session: Session, host: str, port: int, no_browser: bool) -> boo
         try:
             if not no_browser:
                 _open_browser(url)
-            make_server(session, sock, host).run(sockets=[sock])
+            label_server(session, sock, host).run(sockets=[sock])
         except KeyboardInterrupt:
             pass
         finally:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,18 +22,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usedge.errors import InputError
 from usedge.labelling.session import Session
+from usedge.webpage import HEADERS, OurNames, make_server, page_routes
 
-PAGE = {"": "index.html", "style.css": "style.css", "app.js": "app.js", "plot.js": "plot.js"}
-MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-                               " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+PAGE = {"": "index.html", "style.css": "style.css", "app.js": "app.js", "plot.js": "plot.js",
+        "canvas.js": "canvas.js"}
 LARGEST_BODY = 4096
-OPEN_ADDRESSES = ("0.0.0.0", "::", "")
 
 
 class OnlyOurPage:
@@ -46,10 +37,7 @@ class OnlyOurPage:
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self.app, self.port, self.open = app, port, host in OPEN_ADDRESSES
-        self.names = {host.lower(), "localhost", "127.0.0.1", "::1"}
-        if self.open:
-            self.names.add(socket.gethostname().lower())
+        self.app, self.names = app, OurNames(host, port)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
@@ -60,7 +48,7 @@ class OnlyOurPage:
         await answer(scope, receive, send)
 
     def _refused(self, method: str, headers: Headers) -> str | None:
-        if not self._ours(headers.get("host", "")):
+        if not self.names.hold(headers.get("host", "")):
             return "This address is not that of usedge label."
         if method in {"GET", "HEAD"}:
             return None
@@ -70,22 +58,6 @@ class OnlyOurPage:
         # No page can send this type elsewhere without being asked for leave first.
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         return None if is_json else "Decisions must come as application/json."
-
-    def _ours(self, host: str) -> bool:
-        try:
-            parts = urlsplit(f"//{host}")
-            name, port = parts.hostname or "", parts.port or 80
-        except ValueError:
-            return False
-        return port == self.port and (name in self.names or (self.open and _is_address(name)))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 Action = Callable[[dict[str, Any]], dict[str, Any]]
@@ -99,8 +71,8 @@ class Pages:
 
     def routes(self) -> list[Route]:
         """The addresses and what answers them."""
-        pages = [Route(f"/{path}", self._file, name=name) for path, name in PAGE.items()]
-        return [*pages, Route("/api/session", self._session), Route("/api/ascan/{row:int}", self._ascan),
+        return [*page_routes("usedge.labelling", PAGE), Route("/api/session", self._session),
+                Route("/api/ascan/{row:int}", self._ascan),
                 *(Route(f"/api/{name}", self._answering(act), methods=["POST"]) for name, act in (
                     ("decide", self._decide), ("consensus", self._consensus), ("undo", self._undo),
                     ("finish", self._finish)))]
@@ -116,11 +88,6 @@ class Pages:
             return JSONResponse(done | self._state(), headers=HEADERS, background=stop)
 
         return answer
-
-    async def _file(self, request: Request) -> Response:
-        name = PAGE[request.url.path[1:]]
-        content = files("usedge.labelling").joinpath("page").joinpath(name).read_bytes()
-        return Response(content, headers=HEADERS, media_type=MEDIA_TYPES[name.rpartition(".")[2]])
 
     async def _session(self, request: Request) -> Response:  # noqa: ARG002 - starlette's signature
         session = self.session
@@ -195,27 +162,7 @@ def _short(values: NDArray[np.float64]) -> list[float]:
     return [float(value) for value in np.round(values, 1)]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on ``host``, ``port`` 0 a free one; raises InputError where that is refused."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
-                                                         flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(family, kind)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"host {host!r} is no address ({error}).",
-                         "The default is --host 127.0.0.1.") from error
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen()
-    except OSError as error:
-        sock.close()
-        raise InputError(f"port {port} of {host} cannot be opened ({error.strerror or error}).",
-                         "Give another --port; --port 0 takes a free one.") from error
-    return sock
-
-
-def make_server(session: Session, sock: socket.socket, host: str) -> uvicorn.Server:
+def label_server(session: Session, sock: socket.socket, host: str) -> uvicorn.Server:
     """What serves the page: its ``run(sockets=[sock])`` returns once the person has finished.
 
     On Ctrl-C it closes in order and raises KeyboardInterrupt again. ``host`` is what ``sock`` was made with.
@@ -228,7 +175,5 @@ def make_server(session: Session, sock: socket.socket, host: str) -> uvicorn.Ser
     port = sock.getsockname()[1]
     app = Starlette(routes=Pages(session, stop).routes(),
                     middleware=[Middleware(OnlyOurPage, host=host, port=port)])
-    server = uvicorn.Server(uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", loop="asyncio", http="h11", ws="none",
-        server_header=False, timeout_graceful_shutdown=2))
+    server = make_server(app)
     return server

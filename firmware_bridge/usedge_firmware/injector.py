@@ -7,6 +7,7 @@ stands whole in them is intact, whatever was done around it.
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -78,9 +79,17 @@ class Injector:
         self._rates = [(name, each.rate) for name, each in plan.faults.items() if name != "saturate"]
         self._adc_bits = adc_bits
         self._number = 0
+        self._demanded: deque[str] = deque()
         self._held: _Outgoing | None = None
         self._burst_left = 0
         self._garbage_left = 0
+
+    def demand(self, name: str) -> None:
+        """Let fault ``name``, and no other, hit the next A-scan that it can hit; from any thread.
+
+        Its size is the plan's. The faults drawn for later frames are the same as without it.
+        """
+        self._demanded.append(name)
 
     def samples(self, samples: npt.NDArray[Any], seq: int) -> npt.NDArray[Any]:
         """Return what the ADC makes of ``samples``, ``(n,)`` int16, of the A-scan that is sent next."""
@@ -139,6 +148,8 @@ class Injector:
     def _draw(self, seq: int | None) -> list[str]:
         draw = self._random.random
         hits = [name for name, rate in self._rates if draw() < rate]
+        if self._demanded and seq is not None and self._held is None:
+            return [self._demanded.popleft()]
         if hits and seq is None:
             hits = [name for name in hits if name not in _ON_ASCANS]
         # What waits behind this frame would be lost with the port, for a fault that was not its own.

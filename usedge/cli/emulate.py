@@ -45,7 +45,10 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
     link: Annotated[Path | None, typer.Option(help="Symbolic link to keep leading to the pty.")] = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
-    """Answer a host's commands and stream A-scans, as a board's firmware does. Prints the port first."""
+    """Answer a host's commands and stream A-scans, as a board's firmware does. Prints the port first.
+
+    SIGUSR1 pulls the cable and puts it back (with --link), SIGUSR2 resets the board.
+    """
     if not (math.isfinite(prf) and (prf == 0 or round(prf * 1000))):
         raise InputError(f"PRF {prf:g} Hz is out of range.", "Give 0 (as fast as it is read), 0.001 or more.")
     content = _recorded(data, x, rows) if data else _synthetic(preset, ascans, seed, samples)
@@ -61,6 +64,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
         if link is None and injector.plan.rate("disconnect"):
             link = Path(cleanup.enter_context(TemporaryDirectory(prefix="usedge-"))) / "port"
         device = cleanup.enter_context(_device(content, injector, dialect, prf, port, link))
+        _obey_signals(injector, pty_has_link=link is not None and port is None)
         sys.stdout.write(device.port + "\n")
         sys.stdout.flush()
         sys.stderr.write(f"usedge: {len(content)} A-scans of {len(first.samples)} samples"
@@ -71,6 +75,12 @@ def emulate(  # noqa: PLR0913, PLR0917 - its options
         fates = injector.ledger.totals()
         told = ", ".join(f"{fates[each]} {each}" for each in ("intact", "damaged", "dropped", "copies"))
         sys.stderr.write(f"usedge: faults with seed {faults_seed}: {told}.\n")
+
+
+def _obey_signals(injector: Injector, *, pty_has_link: bool) -> None:
+    signal.signal(signal.SIGUSR2, lambda *_: injector.demand("reset"))
+    signal.signal(signal.SIGUSR1, lambda *_: injector.demand("disconnect") if pty_has_link else
+                  sys.stderr.write("usedge: a cable is pulled only where --link names the port.\n"))
 
 
 def _await_eof(stop: threading.Event) -> None:

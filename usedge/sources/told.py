@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
-LINK_TALK = "usedge.link"
-"""Name of the log in which the link's ups and downs stand."""
+RUN_TALK = "usedge.run"
+"""Name of the log in which the ups and downs of a run stand, those of its link above all."""
 AT_ONCE = 20
 EVERY_S = 60.0
 
@@ -36,7 +36,7 @@ class Teller:
         self._left -= 1.0
         behind = f" ({self._held_back} lines before this one were not shown.)" if self._held_back else ""
         self._held_back = 0
-        logging.getLogger(LINK_TALK).warning("%s%s", line, behind)
+        logging.getLogger(RUN_TALK).warning("%s%s", line, behind)
 
 
 class Backoff:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from usedge.gates import NamedGate
     from usedge.ranging import Ranging
     from usedge.runtime.lane import Lane
+    from usedge.runtime.runner import Run
     from usedge.sinks import Sink
     from usedge.smooth import Smooth
     from usedge.tof import Picker
@@ -66,6 +68,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines even on a terminal.")] = False,
+    sink: Annotated[list[str] | None, typer.Option(
+        metavar="URL", help="jsonl:, csv:, mqtt:, prometheus:, influx+http:, web: …; repeatable.")] = None,
     record: Annotated[Path | None, typer.Option(help="Record every A-scan to this file (.usrec).")] = None,
     sync_s: SyncS = 1.0,
     rotate_mb: RotateMb = 0.0,
@@ -106,7 +110,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     live = sys.stdout.isatty() and not as_json
     job = Run(source, picker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
     job.recorder = recorder_of(record, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
-    job.sinks = [_sink(job, port, live)]
+    others = _sinks(job, port, sink or ())
+    job.sinks = [_sink(job, port, live), *others]
     talk = DeviceTalk(live)
     recorder_talk = DeviceTalk(live, RECORDER_TALK, "usedge")
     try:
@@ -170,6 +175,30 @@ def _sink(job: Any, port: str, live: bool) -> Sink:
     from usedge.sinks import JsonLines
 
     return JsonLines()
+
+
+def _sinks(job: Run, port: str, urls: Sequence[str]) -> Sequence[Sink]:
+    if not urls:
+        return []
+    from usedge.sinks import Station, open_sinks
+
+    facts = {key: str(job.bundle[key]) for key in ("name", "variant", "runtime")} if job.bundle else {}
+    return open_sinks(urls, Station(port, _say, job.counters, lambda: job.source.prf_hz, facts))
+
+
+def _say(text: str) -> None:
+    # A live view catches what is written to sys.stderr and shows it above itself, on stdout's terminal.
+    stream = sys.stderr if sys.stderr.isatty() else sys.__stderr__ or sys.stderr
+    stream.write(f"usedge: {text}\n")
+    stream.flush()
+
+
+def _interruptions(summary: dict[str, Any]) -> str:
+    if not summary["reconnects"]:
+        return ""
+    unknown = summary["unknown_ends"]
+    beyond = f", what was lost at {unknown} of them unknown" if unknown else ""
+    return f" {summary['reconnects']} reconnects, {summary['offline_s']} s without the board{beyond};"
 
 
 def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:

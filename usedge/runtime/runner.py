@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from usedge.ascan import AScan
 from usedge.meter import Meter, host_facts, peak_rss_mb
 from usedge.runtime.feed import QUEUE_ASCANS, Feed
 from usedge.runtime.lane import Lane
-from usedge.sinks import Sink
+from usedge.sinks import Sink, close_sinks, sink_states
 from usedge.sources import Source
 from usedge.tof import Difference, Pick, Picker
 
@@ -59,6 +59,8 @@ class Run:
     dropped: int = 0
     unread: int = 0
     first_reading_ns: int = 0
+    _feed: Feed | None = field(default=None, init=False, repr=False)
+    _watching: list[Callable[[AScan], None]] = field(default_factory=list, init=False, repr=False)
 
     def go(self) -> None:
         """Stream until the source ends, the options' end, or ``stop``; sinks are closed whatever happens.
@@ -66,7 +68,9 @@ class Run:
         Raises LinkError when the port fails, InputError for an A-scan that does not cover the gate.
         """
         until = time.monotonic() + self.options.seconds if self.options.seconds else float("inf")
-        feed = Feed(self.source, self.options.queue_ascans, self.recorder.offer if self.recorder else None)
+        feed = self._feed = Feed(self.source, self.options.queue_ascans,
+                                 self.recorder.offer if self.recorder else None)
+        self._watching = [sink.watch for sink in self.sinks if hasattr(sink, "watch")]
         try:
             with self.recorder or nullcontext(), self.source, feed:
                 while not feed.ended and not self.stop.is_set() and time.monotonic() < until:
@@ -76,10 +80,11 @@ class Run:
         finally:
             self.dropped = feed.dropped
             self.unread = self.source.counts.received - self.classified - self.abstained - feed.dropped
-            for sink in self.sinks:
-                sink.close()
+            close_sinks(self.sinks)
 
     def _read(self, ascan: AScan) -> None:
+        for watch in self._watching:
+            watch(ascan)
         gated = [lane.cut(ascan) for lane in self.lanes]
         picks = [self._pick(lane, part) for lane, part in zip(self.lanes, gated, strict=True)]
         picked_ns = time.monotonic_ns()
@@ -114,17 +119,24 @@ class Run:
         return {lane.name: {"classified": lane.classified, "abstained": lane.abstained}
                 for lane in self.lanes if lane.name is not None}
 
-    def summary(self) -> dict[str, Any]:
-        """The contract's summary; ``sent`` is the device's own count, ``unread`` what an early end left."""
-        counts, gates = self.source.counts, self._gates()
+    def counters(self) -> dict[str, int | None]:
+        """The summary's counts as they stand, from any thread; ``sent`` is the device's own count."""
+        counts = self.source.counts
         return {
             "received": counts.received, "classified": self.classified, "abstained": self.abstained,
-            "dropped": self.dropped, "unread": self.unread, "sent": counts.sent,
-            "crc_errors": counts.crc_errors, "resyncs": counts.resyncs, "seq_gaps": counts.seq_gaps,
-            "reconnects": counts.reconnects, "duplicated": counts.duplicated,
-            "protocol": self.source.protocol, "latency_us": self.meter.stages["wire_to_reading"].summary(),
+            "dropped": self._feed.dropped if self._feed else self.dropped, "unread": self.unread,
+            "sent": counts.sent, "crc_errors": counts.crc_errors, "resyncs": counts.resyncs,
+            "seq_gaps": counts.seq_gaps, "reconnects": counts.reconnects, "duplicated": counts.duplicated,
             "deadline_misses": self.deadline_misses,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The contract's summary: counters (``unread``: what an early end left), latency, host, sinks."""
+        gates = self._gates()
+        recorded = self.recorder.summary() if self.recorder else {}
+        return self.counters() | recorded | {
+            "protocol": self.source.protocol, "latency_us": self.meter.stages["wire_to_reading"].summary(),
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
-            "bundle": self.bundle, "version": __version__, **({"gates": gates} if gates else {}),
-            **(self.recorder.summary() if self.recorder else {}),
+            "bundle": self.bundle, "version": __version__, "sinks": sink_states(self.sinks),
+            **({"gates": gates} if gates else {}),
         }

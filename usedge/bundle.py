@@ -1,7 +1,7 @@
-"""The bundle: the one ``.usedge`` file that a device needs, format version 1.
+"""The bundle: the one ``.usedge`` file that a device needs, format version 2.
 
 A zip archive with ``manifest.json``, ``variants/*`` and ``golden.npz``. Its archive comment is the seal,
-``usedge-bundle/1 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the
+``usedge-bundle/2 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the
 manifest holds a SHA-256 of each entry besides. Only what is asked for is unpacked: one variant on a device.
 """
 
@@ -45,6 +45,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError,
            KeyError)
 """What zipfile, json and numpy raise for content that is not what it claims to be."""
+LEAST_DOUBT = 1e-6
+"""A network's confidence is not taken as nearer to 0 or 1."""
+CALIBRATION = {"slope", "offset"}
+"""Keys of the thresholds that bundles of this version may lack."""
 _DO_NOT_USE = "Do not use this file."
 _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`."
 
@@ -52,13 +56,25 @@ _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`.
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """``no_echo``: an A-scan with a larger probability of "no echo" has none. ``low_confidence``: a ToF with
-    less confidence is not given. Both in 0..1.
+    less confidence is not given. Both in 0..1. ``slope`` (over 0) and ``offset`` calibrate confidence: its
+    log odds are ``slope`` times those that the network says, plus ``offset`` (J. Platt, 1999: "Probabilistic
+    outputs for support vector machines").
     """
 
     no_echo: float
     low_confidence: float
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def calibrated(self, confidence: float) -> float:
+        """The share of hits that the network's ``confidence`` has come with."""
+        sure = min(max(confidence, LEAST_DOUBT), 1.0 - LEAST_DOUBT)
+        log_odds = self.slope * math.log(sure / (1.0 - sure)) + self.offset
+        return 1.0 / (1.0 + math.exp(-min(max(log_odds, -30.0), 30.0)))
 
     def __post_init__(self) -> None:
+        if not (0.0 < self.slope < math.inf and math.isfinite(self.offset)):
+            raise InputError(f"calibration {self.slope} · log odds + {self.offset} does not rise.")
         for name, value in (("no_echo", self.no_echo), ("low_confidence", self.low_confidence)):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"threshold {name} is {value}, not within 0 and 1.")
@@ -292,7 +308,8 @@ def _from_manifest(path: Path, manifest: Any, seal: str) -> Bundle:
         variants = {name: _variant(name, entries[name]) for name in entries}
         return Bundle(
             path, FORMAT_VERSION, _take(manifest, "name", str), _spec(_take(manifest, "spec", dict)),
-            Thresholds(_take(limits, "no_echo", float), _take(limits, "low_confidence", float)),
+            Thresholds(**{name: _take(limits, name, float) for name in ("no_echo", "low_confidence",
+                                                                        *(CALIBRATION & limits.keys()))}),
             _one_default(variants), _golden_entry(_take(manifest, "golden", dict)),
             _take(manifest, "provenance", dict), seal)
 

@@ -2,97 +2,50 @@
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import replace
 from pathlib import Path
 
 from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
 from usedge.errors import InputError, MissingExtraError
-from usedge.pointer import Pointing, decode_one
-from usedge.preprocess import Prepared, Preprocessor
 from usedge.resources import shipped_bundle
-from usedge.tof import QUANTISATION_RMS, Pick
-from usedge.zoom import Place, settle, surer, zoom
+from usedge.runtime.passes import Passes
+from usedge.tof import Pick
 
 
 class ModelPicker:
-    """A gate through preprocessing, the network, and the operating points of its bundle; then, where the
-    spec has a second pass, a shorter gate around the echo once more.
+    """A gate through both passes of the network (``Passes``) and the operating points of its bundle.
 
     ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo. ``laps_ns`` says what
-    the last A-scan took in the stages "preprocess" and "infer", both passes together.
+    the last A-scan took in the stages "preprocess" and "infer".
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None
                  ) -> None:
-        if f0_hz is not None and not 0.0 < f0_hz < math.inf:
-            raise InputError(f"centre frequency {f0_hz * 1e-6:g} MHz is not positive.",
-                             "Example: --f0-mhz 2.25")
-        self.laps_ns: dict[str, int] = {}
-        self.f0_hz = f0_hz
         self.variant = variant
-        self.backend = backend
         self._thresholds = bundle.thresholds
-        self._spec = bundle.spec
-        self._prepare = Preprocessor(bundle.spec)
+        self._passes = Passes(bundle.spec, backend, f0_hz)
+
+    @property
+    def laps_ns(self) -> dict[str, int]:
+        """Nanoseconds of the last A-scan by stage."""
+        return self._passes.laps_ns
 
     def pick(self, gated: AScan) -> Pick:
         """The onset of the first echo, or why there is none; raises InputError for too short a gate."""
-        self.laps_ns = {"preprocess": 0, "infer": 0}
-        prepared, found = self._look(gated)
-        snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
-        if found.p_no_echo > self._thresholds.no_echo:
-            return Pick(None, found.p_no_echo, snr_db, abstain="no_echo")
-        if found.confidence < self._thresholds.low_confidence:
-            return Pick(None, found.confidence, snr_db, abstain="low_confidence")
-        patch = self._spec.patch * prepared.step
-        place = _placed(found, patch)
-        native = self._again(gated, place) if self._spec.zoom else min(place.onset, len(gated.samples))
-        label = min(int(native / patch), self._spec.n_patches - 1)
-        return Pick(gated.t0_us + native * gated.sample_us, found.confidence, snr_db, label)
-
-    def _look(self, gated: AScan) -> tuple[Prepared, Pointing]:
-        clock = time.perf_counter_ns
-        begun = clock()
-        prepared = self._prepare(gated)
-        ready = clock()
-        out = self.backend.infer(prepared.x)
-        self.laps_ns["preprocess"] += ready - begun
-        self.laps_ns["infer"] += clock() - ready
-        return prepared, decode_one(out[0])
-
-    def _again(self, gated: AScan, place: Place) -> float:
-        """Where both passes together put the echo, in native samples."""
-        clock = time.perf_counter_ns
-        begun, samples = clock(), gated.samples
-        window = zoom(samples, place.onset, self._spec.zoom, self._period(gated))
-        self.laps_ns["preprocess"] += clock() - begun
-        if window.stop - window.start < len(samples):
-            prepared, found = self._look(replace(gated, samples=samples[window.start : window.stop]))
-            second = _placed(found, self._spec.patch * prepared.step, window.start)
-            place = surer(place, second, window)
-        return settle(samples, place, window)
-
-    def _period(self, gated: AScan) -> float | None:
-        """Period of the known centre frequency in native samples."""
-        if self.f0_hz is None:
-            return None
-        if self.f0_hz >= gated.fs_hz / 2:
-            raise InputError(f"centre frequency {self.f0_hz * 1e-6:g} MHz is not under the Nyquist frequency,"
-                             f" {gated.fs_hz / 2e6:g} MHz.", "Check --f0-mhz and the sampling rate.")
-        return gated.fs_hz / self.f0_hz
+        limits = self._thresholds
+        found = self._passes.find(gated, limits.no_echo)
+        if found.onset is None:
+            return Pick(None, found.p_no_echo, found.snr_db, abstain="no_echo")
+        confidence = limits.calibrated(found.confidence)
+        if confidence < limits.low_confidence:
+            return Pick(None, confidence, found.snr_db, abstain="low_confidence")
+        label = min(int(found.onset / found.patch), self._passes.spec.n_patches - 1)
+        return Pick(gated.t0_us + found.onset * gated.sample_us, confidence, found.snr_db, label)
 
     def close(self) -> None:
         """Free the runtime."""
-        self.backend.close()
-
-
-def _placed(found: Pointing, patch: float, start: int = 0) -> Place:
-    """``found`` in native samples, ``patch`` of them in a patch, the first at ``start``."""
-    return Place(start + found.place * patch, start + found.arrival * patch, found.confidence)
+        self._passes.backend.close()
 
 
 def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None) -> ModelPicker:

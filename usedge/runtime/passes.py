@@ -1,0 +1,104 @@
+"""Both passes of the network over a gate: where its first echo begins, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+from usedge.ascan import AScan
+from usedge.backends import Backend
+from usedge.errors import InputError
+from usedge.pointer import Pointing, decode_one
+from usedge.preprocess import Prepared, Preprocessor
+from usedge.spec import SignalSpec
+from usedge.tof import QUANTISATION_RMS
+from usedge.zoom import Place, settle, surer, zoom
+
+
+class Found(NamedTuple):
+    """What the passes found in a gate: ``p_no_echo`` and ``confidence`` as the network says them, ``snr_db``,
+    native samples a ``patch``; ``place`` by both passes and ``onset`` settled, in native samples, None where
+    ``p_no_echo`` was over the limit.
+    """
+
+    p_no_echo: float
+    confidence: float
+    snr_db: float
+    patch: float
+    place: Place | None
+    onset: float | None
+
+
+class Passes:
+    """The network of ``backend`` over gates; where ``spec`` has a second pass, over a shorter gate around the
+    echo once more.
+
+    ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo; raises InputError for
+    one that is not positive. ``laps_ns`` says what the last gate took in the stages "preprocess" and "infer",
+    both passes together.
+    """
+
+    def __init__(self, spec: SignalSpec, backend: Backend, f0_hz: float | None = None) -> None:
+        if f0_hz is not None and not 0.0 < f0_hz < math.inf:
+            raise InputError(f"centre frequency {f0_hz * 1e-6:g} MHz is not positive.",
+                             "Example: --f0-mhz 2.25")
+        self.laps_ns: dict[str, int] = {}
+        self.spec = spec
+        self.backend = backend
+        self.f0_hz = f0_hz
+        self._prepare = Preprocessor(spec)
+
+    def find(self, gated: AScan, no_echo: float) -> Found:
+        """The first echo of ``gated``, placed unless the probability of none is over ``no_echo``.
+
+        Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
+        """
+        self.laps_ns = {"preprocess": 0, "infer": 0}
+        prepared, first = self._look(gated)
+        snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
+        patch = self.spec.patch * prepared.step
+        if first.p_no_echo > no_echo:
+            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
+        place = _placed(first, patch)
+        onset = min(place.onset, len(gated.samples))
+        if self.spec.zoom:
+            place, onset = self._again(gated, place)
+        return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset)
+
+    def _look(self, gated: AScan) -> tuple[Prepared, Pointing]:
+        clock = time.perf_counter_ns
+        begun = clock()
+        prepared = self._prepare(gated)
+        ready = clock()
+        out = self.backend.infer(prepared.x)
+        self.laps_ns["preprocess"] += ready - begun
+        self.laps_ns["infer"] += clock() - ready
+        return prepared, decode_one(out[0])
+
+    def _again(self, gated: AScan, place: Place) -> tuple[Place, float]:
+        """Where both passes together put the echo, and where it begins, in native samples."""
+        clock = time.perf_counter_ns
+        begun, samples = clock(), gated.samples
+        window = zoom(samples, place.onset, self.spec.zoom, self._period(gated))
+        self.laps_ns["preprocess"] += clock() - begun
+        if window.stop - window.start < len(samples):
+            prepared, found = self._look(replace(gated, samples=samples[window.start : window.stop]))
+            second = _placed(found, self.spec.patch * prepared.step, window.start)
+            place = surer(place, second, window)
+        return place, settle(samples, place, window)
+
+    def _period(self, gated: AScan) -> float | None:
+        """Period of the known centre frequency in native samples."""
+        if self.f0_hz is None:
+            return None
+        if self.f0_hz >= gated.fs_hz / 2:
+            raise InputError(f"centre frequency {self.f0_hz * 1e-6:g} MHz is not under the Nyquist frequency,"
+                             f" {gated.fs_hz / 2e6:g} MHz.", "Check --f0-mhz and the sampling rate.")
+        return gated.fs_hz / self.f0_hz
+
+
+def _placed(found: Pointing, patch: float, start: int = 0) -> Place:
+    """``found`` in native samples, ``patch`` of them in a patch, the first at ``start``."""
+    return Place(start + found.place * patch, start + found.arrival * patch, found.confidence)

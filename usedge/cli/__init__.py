@@ -19,6 +19,7 @@ from usedge.errors import UsedgeError
 COMMANDS = {
     "run": "usedge.cli.run:app",
     "calibrate": "usedge.cli.calibrate:app",
+    "doctor": "usedge.cli.doctor:app",
     "record": "usedge.cli.record:app",
     "recover": "usedge.cli.recover:app",
     "convert": "usedge.cli.convert:app",

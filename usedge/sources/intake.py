@@ -117,9 +117,9 @@ class Intake:
         self.tally()
 
     def note(self, events: Iterable[Event]) -> None:
-        """Heed what the device says among ``events``; pass over a stream that is not ours, and its end."""
+        """Heed what the device says among ``events``; pass over a stream that is not ours, and its ends."""
         for event in events:
-            if not isinstance(event, (Record, Ended)):
+            if not isinstance(event, (Record, Started, Ended)):
                 self._note(event)
 
     def tally(self) -> None:

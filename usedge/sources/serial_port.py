@@ -27,6 +27,8 @@ BUSY_S = 0.5
 """A line that bore bytes this recently is not silent, whatever they mean."""
 QUIET_S = 0.2
 """A device that does not acknowledge is taken to have stopped after this long without a byte."""
+CUT_SHORT_S = 1.0
+"""A frame whose next byte has not come for this long was cut short, as by a reset of the board."""
 MOST_TOLD = 3
 """Reasons that are told while one interruption lasts."""
 SOON_S = 1.0
@@ -73,7 +75,7 @@ class SerialSource:
         self._backoff = Backoff()
         self._polled = False
         self._reboots = 0
-        self._n_understood = 0
+        self._n_understood = self._n_looked_behind = 0
         self._back_s = time.monotonic()
         self._early: list[Event] = []
         self._path: str | None = None
@@ -153,9 +155,8 @@ class SerialSource:
             wanted = self._intake.front.wants(time.monotonic())
             link.write(wanted)
             self._polled = self._polled or bool(wanted)
-            events = self._read(link, self._wait_s())
+            events = self._read(link, self._wait_s()) or self._behind_a_cut_frame(link)
             if not events and time.monotonic() > silent_at:
-                # What a frame cut short was waiting for will not come, and sound ones may stand behind it.
                 events = self._intake.front.finish() or self._fell_silent(link)
             if events:
                 silent_at, self._n_understood = time.monotonic() + self._patience_s(), link.n_bytes
@@ -163,6 +164,13 @@ class SerialSource:
                 self._check_session()
             if self._intake.complete:
                 over_at = min(over_at, time.monotonic() + self._grace_s())
+
+    def _behind_a_cut_frame(self, link: Link) -> list[Event]:
+        """What a frame cut short waits for will not come, and sound ones may stand behind it."""
+        if link.n_bytes == self._n_looked_behind or time.monotonic_ns() - link.read_ns < CUT_SHORT_S * 1e9:
+            return []
+        self._n_looked_behind = link.n_bytes
+        return self._intake.front.finish()
 
     def _fell_silent(self, link: Link) -> NoReturn:
         n_bytes = link.n_bytes - self._n_understood
@@ -295,7 +303,7 @@ class SerialSource:
         try:
             handshake.shake()
         finally:
-            self._n_understood = link.n_bytes
+            self._n_understood, self._n_looked_behind = link.n_bytes, -1
         self._reboots = self._intake.reboots
         return handshake.before, handshake.stream
 

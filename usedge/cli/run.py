@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from usedge.runtime.runner import Run
     from usedge.sinks import Sink
     from usedge.smooth import Smooth
-    from usedge.tof import Picker
 
 app = new_app()
 
 
 @app.command(epilog="Example: usedge run --port sim:// --seconds 10")
 def run(  # noqa: PLR0913, PLR0917 - its options
-    port: Annotated[str, typer.Option(help="/dev/…, socket://host:port, sim://, replay:FILE or raw:FILE.")],
+    port: Annotated[str, typer.Option(
+        help="/dev/…, usb:VID:PID[:SERIAL], socket://host:port, sim://, replay:FILE or raw:FILE.")],
     baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
     protocol: Annotated[str, typer.Option(help="auto, usfp, wulpus, p0rk or pic0rick.")] = "auto",
     payload: Annotated[str, typer.Option(help="USFP payload to ask for: int16, packed12, rice.")] = "int16",
@@ -67,6 +67,9 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
+    reconnect: Annotated[bool, typer.Option(
+        "--reconnect/--no-reconnect", help="Wait, without end, for a port or board that goes away.")] = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for port and board at the start too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines even on a terminal.")] = False,
     sink: Annotated[list[str] | None, typer.Option(
         metavar="URL", help="jsonl:, csv:, mqtt:, prometheus:, influx+http:, web: …; repeatable.")] = None,
@@ -79,12 +82,13 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     summary: Annotated[Path | None, typer.Option(help="Write the summary to this JSON file.")] = None,
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
-    from usedge.cli.distance import picker_facts, ranging_of
+    from usedge.cli.distance import open_picker, picker_facts, ranging_of
     from usedge.cli.talk import DeviceTalk
     from usedge.gates import parse_gates
     from usedge.runtime.runner import Run, RunOptions
     from usedge.smooth import Smooth
     from usedge.sources import SourceOptions, open_source
+    from usedge.sources.told import RUN_TALK
 
     _check_numbers(baud=baud, fs_mhz=fs_mhz, t0_us=t0_us, prf=prf,
                    seconds=seconds, patience=patience)
@@ -94,10 +98,11 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     if fs_mhz is not None and not fs_mhz > 0:
         raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
     source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
-                                             fs_mhz * 1e6 if fs_mhz else None, t0_us))
+                                             fs_mhz * 1e6 if fs_mhz else None, t0_us,
+                                             reconnect or wait, wait))
     stop = threading.Event()
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
-    picker, facts = _picker(runtime, bundle, method, f0_hz)
+    picker, facts = open_picker(runtime, bundle, method, f0_hz)
     ranging = ranging_of(speed_of_sound, mode, offset_us, calibration, tof_sd_ns, picker_facts(facts, method))
     lanes = _lanes(gates, ranging, smoothing, reference, f0_hz)
 
@@ -113,6 +118,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     others = _sinks(job, port, sink or ())
     job.sinks = [_sink(job, port, live), *others]
     talk = DeviceTalk(live)
+    run_talk = DeviceTalk(live, RUN_TALK, "usedge")
     recorder_talk = DeviceTalk(live, RECORDER_TALK, "usedge")
     try:
         job.go()
@@ -120,8 +126,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        talk.close()
-        recorder_talk.close()
+        for each in (talk, run_talk, recorder_talk):
+            each.close()
         _report(job.summary(), summary, live)
     if stop.is_set():
         raise typer.Exit(130)
@@ -132,22 +138,6 @@ def _check_numbers(**options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} {value} is no number to work with.")
-
-
-def _picker(runtime: str, bundle: Path | None, method: str,
-            f0_hz: float | None) -> tuple[Picker, dict[str, Any] | None]:
-    if runtime == "classical":
-        from usedge.tof import classical_picker
-
-        return classical_picker(method, f0_hz), None
-    from usedge.bundle import read_bundle
-    from usedge.resources import shipped_bundle
-    from usedge.runtime.picker import open_model_picker
-
-    chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, f0_hz)
-    return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
-                    "runtime": picker.variant.runtime}
 
 
 def _lanes(gates: tuple[NamedGate, ...], ranging: Ranging | None, smooth: Smooth | None,
@@ -211,6 +201,7 @@ def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
         f"usedge: {summary['received']} received, {summary['classified']} classified,"
         f" {summary['abstained']} abstained, {summary['dropped']} dropped, {summary['unread']} unread,"
         f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
+        f"{_interruptions(summary)}"
         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
         f" peak RSS {summary['peak_rss_mb']} MB"
         f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")

@@ -14,6 +14,7 @@ from usedge.ascan import AScan
 from usedge.meter import Meter, host_facts, peak_rss_mb
 from usedge.runtime.feed import QUEUE_ASCANS, Feed
 from usedge.runtime.lane import Lane
+from usedge.runtime.watchdog import STOPPING, STUCK_S, WAITING, Watchdog
 from usedge.sinks import Sink, close_sinks, sink_states
 from usedge.sources import Source
 from usedge.tof import Difference, Pick, Picker
@@ -26,11 +27,14 @@ WAIT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """When a run ends: after ``count`` A-scans or ``seconds`` (0: no end)."""
+    """When a run ends: after ``count`` A-scans or ``seconds`` (0: no end). A stage that has not moved for
+    ``stuck_s`` is told as stuck.
+    """
 
     count: int = 0
     seconds: float = 0.0
     queue_ascans: int = QUEUE_ASCANS
+    stuck_s: float = STUCK_S
 
 
 @dataclass
@@ -61,6 +65,11 @@ class Run:
     first_reading_ns: int = 0
     _feed: Feed | None = field(default=None, init=False, repr=False)
     _watching: list[Callable[[AScan], None]] = field(default_factory=list, init=False, repr=False)
+    _named: list[tuple[str, Sink]] = field(default_factory=list, init=False, repr=False)
+    _watchdog: Watchdog = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._watchdog = Watchdog(lambda: getattr(self.source, "beat_ns", 0), self.options.stuck_s)
 
     def go(self) -> None:
         """Stream until the source ends, the options' end, or ``stop``; sinks are closed whatever happens.
@@ -71,26 +80,38 @@ class Run:
         feed = self._feed = Feed(self.source, self.options.queue_ascans,
                                  self.recorder.offer if self.recorder else None)
         self._watching = [sink.watch for sink in self.sinks if hasattr(sink, "watch")]
+        self._named = [(f"sink {getattr(sink, 'name', type(sink).__name__)}", sink) for sink in self.sinks]
+        with self._watchdog:
+            self._go(feed, until)
+
+    def _go(self, feed: Feed, until: float) -> None:
+        enter = self._watchdog.enter
         try:
             with self.recorder or nullcontext(), self.source, feed:
                 while not feed.ended and not self.stop.is_set() and time.monotonic() < until:
+                    enter(WAITING)
                     ascan = feed.take(WAIT_S)
                     if ascan is not None:
                         self._read(ascan)
+                enter(STOPPING)
         finally:
             self.dropped = feed.dropped
             self.unread = self.source.counts.received - self.classified - self.abstained - feed.dropped
+            enter("close the sinks")
             close_sinks(self.sinks)
 
     def _read(self, ascan: AScan) -> None:
         for watch in self._watching:
             watch(ascan)
+        enter = self._watchdog.enter
+        enter("pick")
         gated = [lane.cut(ascan) for lane in self.lanes]
         picks = [self._pick(lane, part) for lane, part in zip(self.lanes, gated, strict=True)]
         picked_ns = time.monotonic_ns()
         for lane, part, (pick, difference) in zip(self.lanes, gated, picks, strict=True):
             reading = lane.reading(ascan, pick, difference, picked_ns)
-            for sink in self.sinks:
+            for name, sink in self._named:
+                enter(name)
                 sink.write(reading, part)
         self._count(ascan, any(pick.abstain is None for pick, _ in picks), picked_ns)
 
@@ -119,6 +140,17 @@ class Run:
         return {lane.name: {"classified": lane.classified, "abstained": lane.abstained}
                 for lane in self.lanes if lane.name is not None}
 
+    def alive(self) -> bool:
+        """Whether every stage has moved within ``options.stuck_s``, as a service's watchdog asks; from any
+        thread, before and behind ``go`` True. A cable that is out is waited for, and is no stuck stage.
+        """
+        return self._watchdog.alive()
+
+    def _link_facts(self) -> dict[str, Any]:
+        counts, timer = self.source.counts, getattr(self.source, "latency_timer", None)
+        return {"resets": counts.resets, "unknown_ends": counts.unknown_ends,
+                "offline_s": round(counts.offline_s, 1), "latency_timer": timer.facts() if timer else None}
+
     def counters(self) -> dict[str, int | None]:
         """The summary's counts as they stand, from any thread; ``sent`` is the device's own count."""
         counts = self.source.counts
@@ -135,6 +167,7 @@ class Run:
         gates = self._gates()
         recorded = self.recorder.summary() if self.recorder else {}
         return self.counters() | recorded | {
+            **self._link_facts(), "stuck": self._watchdog.found(),
             "protocol": self.source.protocol, "latency_us": self.meter.stages["wire_to_reading"].summary(),
             "prf_hz": self.source.prf_hz, "peak_rss_mb": round(peak_rss_mb(), 1), "host": host_facts(),
             "bundle": self.bundle, "version": __version__, "sinks": sink_states(self.sinks),

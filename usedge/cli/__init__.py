@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "usedge.cli.run:app",
     "calibrate": "usedge.cli.calibrate:app",
     "doctor": "usedge.cli.doctor:app",
+    "service": "usedge.cli.service:app",
     "record": "usedge.cli.record:app",
     "recover": "usedge.cli.recover:app",
     "convert": "usedge.cli.convert:app",

@@ -85,6 +85,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     from usedge.cli.distance import open_picker, picker_facts, ranging_of
     from usedge.cli.talk import DeviceTalk
     from usedge.gates import parse_gates
+    from usedge.runtime.notify import Notifier, told
     from usedge.runtime.runner import Run, RunOptions
     from usedge.smooth import Smooth
     from usedge.sources import SourceOptions, open_source
@@ -108,12 +109,14 @@ def run(  # noqa: PLR0913, PLR0917 - its options
 
     def leave(*_: object) -> None:
         stop.set()
+        notifier.stopping()
         source.stop()  # it may still be looking for a board
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, leave)
     live = sys.stdout.isatty() and not as_json
     job = Run(source, picker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
+    notifier = Notifier(job.alive, lambda: told(job.counters()))
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, leave)
     job.recorder = recorder_of(record, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
     others = _sinks(job, port, sink or ())
     job.sinks = [_sink(job, port, live), *others]
@@ -121,7 +124,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     run_talk = DeviceTalk(live, RUN_TALK, "usedge")
     recorder_talk = DeviceTalk(live, RECORDER_TALK, "usedge")
     try:
-        job.go()
+        with notifier:
+            job.go()
     except BrokenPipeError:
         # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

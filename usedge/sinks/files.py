@@ -67,7 +67,11 @@ class LinesFile:
             self._open()
             self._check(begins)
             self._cut_tail()
+        except InputError:
+            self._give_up()
+            raise
         except OSError as error:
+            self._give_up()
             raise InputError(f"{path} cannot be written ({error.strerror or error}).",
                              "Check the folder and its permissions.") from error
 
@@ -128,6 +132,10 @@ class LinesFile:
         self._fd = fd
         facts = os.fstat(fd)
         self._size, self._period = facts.st_size, self.rotation.period(facts.st_mtime)
+
+    def _give_up(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _check(self, begins: str) -> None:
         found = os.pread(self._fd, len(begins), 0).decode(errors="replace")

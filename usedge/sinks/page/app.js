@@ -15,6 +15,7 @@ const COUNTERS = {
   seq_gaps: "lost on the wire", crc_errors: "corrupted", resyncs: "resyncs", reconnects: "reconnects",
   duplicated: "second copies", deadline_misses: "later than one period",
 };
+const SPANS = [60, 120, 240];
 const LOSSES = ["dropped", "seq_gaps", "crc_errors", "resyncs", "reconnects", "deadline_misses"];
 
 let state = null;
@@ -24,6 +25,7 @@ let whole = true;
 let paused = false;
 let ended = false;
 let drawing = false;
+const shown = new Set();
 let events = null;
 
 // ---- what comes in
@@ -90,9 +92,8 @@ function show() {
     showAscan(gate);
     showList("abstentions", Object.entries(gate.abstentions).map(([name, n]) => [REASON[name]?.[0] ?? name, n]));
     if (!Object.keys(gate.abstentions).length) showList("abstentions", [["every A-scan has an answer", ""]]);
-    drawHistory($("history"), history.gates[gate.name] ?? [], state.now, history.bins, state.bin_s);
+    showHistory(history.gates[gate.name] ?? []);
   }
-  $("span").textContent = minutes(history.bins * state.bin_s);
   drawLatency($("latency"), state.latency);
   const { p50_us: p50, p99_us: p99, max_us: max } = state.latency;
   $("percentiles").textContent = p50 === undefined ? "" : `p50 ${ms(p50)} · p99 ${ms(p99)} · max ${ms(max)}`;
@@ -127,19 +128,26 @@ function showGates(gate) {
   for (const button of $("gates").children) button.setAttribute("aria-selected", button.textContent === gate?.name);
 }
 
+// No more of the past than there is of it, in a few steps.
+function showHistory(bins) {
+  const have = bins.length ? state.now - bins[0][0] + 1 : 0;
+  const count = Math.min(SPANS.find((span) => span >= have) ?? history.bins, history.bins);
+  drawHistory($("history"), bins, state.now, count, state.bin_s);
+  $("span").textContent = minutes(count * state.bin_s);
+}
+
 function showReading(reading) {
   const abstains = reading.abstain !== null;
   $("tof").classList.toggle("none", abstains);
   if (abstains) $("tof").textContent = REASON[reading.abstain]?.[0] ?? reading.abstain;
   else $("tof").replaceChildren(reading.tof_us.toFixed(3), small(" µs"));
-  $("why").hidden = !abstains;
   $("why").textContent = REASON[reading.abstain]?.[1] ?? "";
   $("number").textContent = `#${reading.seq}`;
   const rows = [["confidence", reading.confidence.toFixed(2)], ["SNR", `${reading.snr_db.toFixed(1)} dB`],
     ["latency", ms(reading.latency_us)]];
-  if (reading.distance_mm !== null) rows.unshift(["distance", `${reading.distance_mm.toFixed(3)} mm`]);
-  if (reading.distance_sd_mm) rows.splice(1, 0, ["± (1 σ)", `${reading.distance_sd_mm.toFixed(3)} mm`]);
-  if (reading.smoothed_us != null) rows.unshift([reading.smooth, `${reading.smoothed_us.toFixed(3)} µs`]);
+  if (comes(reading, "distance_sd_mm")) rows.unshift(["± (1 σ)", fixed(reading.distance_sd_mm, "mm")]);
+  if (comes(reading, "distance_mm")) rows.unshift(["distance", fixed(reading.distance_mm, "mm")]);
+  if (comes(reading, "smoothed_us")) rows.unshift([reading.smooth, fixed(reading.smoothed_us, "µs")]);
   if ("dtof_ns" in reading) rows.push(["dToF", reading.dtof_ns === null ? reading.dtof_abstain : `${reading.dtof_ns.toFixed(2)} ns`]);
   showList("reading", rows);
 }
@@ -147,7 +155,7 @@ function showReading(reading) {
 function showAscan(gate) {
   const cut = gate.trace !== null;
   $("view").hidden = !cut;
-  $("view").textContent = whole ? "Show the gate alone" : "Show all";
+  $("view").textContent = whole ? "Gate alone" : "Whole";
   const marks = state.gates.map((each) => ({ ...each, tof_us: each.reading.tof_us, chosen: each === gate }));
   if (whole || !cut) drawAscan($("ascan"), state.whole, marks);
   else drawAscan($("ascan"), gate.trace, marks.filter((each) => each.chosen));
@@ -170,13 +178,25 @@ function cell(list, i, kind) {
   return list.children[i] ?? list.appendChild(document.createElement(kind));
 }
 
+// Whether this run has such a value at all: then its place is kept where one reading has none.
+function comes(reading, key) {
+  if (reading[key] != null) shown.add(key);
+  return shown.has(key);
+}
+
+const fixed = (value, unit) => (value == null ? "–" : `${value.toFixed(3)} ${unit}`);
+
 function small(words) {
   const element = document.createElement("small");
   element.textContent = words;
   return element;
 }
 
-const ms = (us) => (us < 1000 ? `${Math.round(us)} µs` : `${+(us / 1000).toPrecision(3)} ms`);
+function ms(us) {
+  if (us < 1000) return `${Math.round(us)} µs`;
+  return us < 1e6 ? `${+(us / 1000).toPrecision(3)} ms` : `${+(us / 1e6).toPrecision(3)} s`;
+}
+
 const minutes = (seconds) => (seconds < 120 ? `last ${Math.round(seconds)} s` : `last ${+(seconds / 60).toFixed(1)} min`);
 
 // ---- what a person does

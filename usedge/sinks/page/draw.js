@@ -31,7 +31,7 @@ export function drawAscan(canvas, trace, gates) {
   const floor = height - BOTTOM;
   const span = trace.end_us - trace.t0_us;
   const x = (time) => ((time - trace.t0_us) / span) * width;
-  const step = tick(span / Math.max(2, width / 90));
+  const step = tick(span / Math.max(3, width / 90));
   for (const gate of gates) {
     if (gate.start_us <= trace.t0_us && gate.end_us >= trace.end_us) continue;
     pen.fillStyle = colour("gate");
@@ -65,9 +65,12 @@ function drawTrace(pen, colour, trace, width, floor) {
   pen.beginPath();
   for (let i = 0; i < values.length; i++) pen.lineTo(((Math.floor(i / per) + 0.5) / columns) * width, y(values[i]));
   pen.stroke();
+  const words = `±${Math.round(peak / 1.08)}`;
+  pen.fillStyle = colour("card");
+  pen.fillRect(0, 0, pen.measureText(words).width + 8, 17);
   pen.fillStyle = colour("dim");
   pen.textAlign = "left";
-  pen.fillText(`±${Math.round(peak / 1.08)}`, 4, 13);
+  pen.fillText(words, 4, 13);
 }
 
 function drawTof(pen, colour, x, gate, width, floor) {
@@ -160,14 +163,15 @@ export function drawLatency(canvas, latency) {
   const x = (bar) => ((bar - low + 0.5) / count) * width;
   const most = Math.max(...bars);
   pen.textAlign = "center";
-  const gap = width < 500 ? 2 : 1;
-  for (let octaves = Math.ceil(low / octave); octaves * octave < low + count; octaves += gap) {
-    const us = 2 ** octaves;
-    pen.fillStyle = colour("dim");
-    const at = x(octaves * octave);
+  const gap = Math.max(1, Math.ceil(((count / octave) * 60) / width));
+  const place = (k) => octave * Math.log2(1000 * 2 ** k); // of 2^k ms
+  for (let k = -gap * 8; place(k) < low + count; k += gap) {
+    const at = x(place(k));
+    if (at < 0) continue;
     pen.strokeStyle = colour("grid");
     line(pen, at, 0, at, floor);
-    if (at > 20 && at < width - 30) pen.fillText(us < 1000 ? `${us} µs` : `${+(us / 1000).toPrecision(2)} ms`, at, height - 5);
+    pen.fillStyle = colour("dim");
+    if (at > 24 && at < width - 28) pen.fillText(k < 0 ? `${Math.round(1000 * 2 ** k)} µs` : `${2 ** k} ms`, at, height - 5);
   }
   pen.fillStyle = colour("bar");
   bars.forEach((n, i) => {

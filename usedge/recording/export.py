@@ -86,7 +86,7 @@ def write_labelled(path: Path, rows: Rows, choice: Choice, table: Table, source:
     """
     write = _write_npz if _ending(path) == ".npz" else _write_hdf5
     wanted = (ascan.samples for ascan, _ in rows() if choice.takes(ascan))
-    single: dict[str, Any] = {"fs_hz": table.fs_hz, "t0_s": table.t0_us * 1e-6, "source": source}
+    single: dict[str, Any] = {"fs_hz": table.fs_hz, "t0_s": table.t0_us / 1e6, "source": source}
     with whole_file(path) as fresh:
         write(fresh, _blocks(wanted, len(table)), table, single, advance)
 

@@ -104,6 +104,7 @@ class Recorder:
         self._sync_at = self._retry_at = 0.0
         self._faulty = self._leaving = False
         self._bug: Exception | None = None
+        self._told: set[str] = set()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="usedge-recorder", daemon=True)
 
@@ -129,7 +130,7 @@ class Recorder:
         self._wake.set()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            self._say(f"{self.path} is still busy after {CLOSE_S:g} s; its end is not written")
+            self._say_once("busy", f"{self.path} is still busy after {CLOSE_S:g} s; its end is not written")
         if self._bug is not None:
             raise self._bug
 
@@ -206,7 +207,7 @@ class Recorder:
         self._batch, self._batch_bytes = [], 0
         if self._faulty:
             self._faulty = False
-            self._say(f"the recording goes on in {file.path}", self.faults == 1)
+            self._say_once("goes on", f"the recording goes on in {file.path}")
 
     def _file_for(self, n_bytes: int) -> ChunkFile:
         """The file that the next ``n_bytes`` go to, with room made for them."""
@@ -254,12 +255,12 @@ class Recorder:
                 oldest.path.unlink(missing_ok=True)
             except OSError as error:
                 self.faults += 1
-                self._say(f"{oldest.path} could not be removed ({error.strerror}); --quota-mb is not kept",
-                          self.faults == 1)
+                self._say_once("stays", f"{oldest.path} could not be removed ({error.strerror});"
+                                        " --quota-mb is not kept")
                 continue
             self.removed += 1
-            self._say(f"{oldest.path}, the oldest, was removed to keep within {self.policy.quota_mb:g} MB;"
-                      " those after it are counted", self.removed == 1)
+            self._say_once("removed", f"{oldest.path}, the oldest, was removed to keep within"
+                                      f" {self.policy.quota_mb:g} MB; those after it are counted")
 
     def _sync(self) -> None:
         if self._file is not None and self._unsynced:
@@ -281,18 +282,20 @@ class Recorder:
         self._unsynced = 0
 
     def _fail(self, error: OSError) -> None:
-        self.faults += 1
+        self.faults += not self._faulty
         self._faulty = True
         self._retry_at = time.monotonic() + RETRY_S
-        self._say(f"{error.filename or self.path} could not be written ({error.strerror});"
-                  " readings go on, the recording when it can", self.faults == 1)
+        self._say_once("fault", f"{error.filename or self.path} could not be written ({error.strerror});"
+                                " the recording goes on when it can")
         if error.errno not in NO_ROOM and self._file is not None:
             # Such as a file too large for its file system: the next one may do.
             with suppress(OSError):
                 self._close_file(self._file)
 
-    def _say(self, what: str, now: bool = True) -> None:
-        if now:
+    def _say_once(self, topic: str, what: str) -> None:
+        """Say ``what``, unless something of the same ``topic`` was said before."""
+        if topic not in self._told:
+            self._told.add(topic)
             logging.getLogger(TALK).warning("%s", what)
 
 

@@ -15,6 +15,7 @@ from usedge.errors import InputError
 from usedge.labelled import as_counts, load_rows
 from usedge.recording import Findings, Recording, is_recording
 from usedge.recording.layout import SUFFIX
+from usedge.recording.repair import KEPT_SUFFIX
 from usedge.recording.series import by_number
 from usedge.recording.writer import TALK
 from usedge.sources import SourceCounts, SourceOptions
@@ -49,7 +50,8 @@ def stored_files(name: str) -> list[Path]:
         return found
     if path.exists() or not any(letter in name for letter in "*?["):
         return [path]
-    found = sorted((Path(each) for each in glob(name)), key=by_number)
+    matched = [Path(each) for each in glob(name) if not each.endswith(SUFFIX + KEPT_SUFFIX)]
+    found = sorted(matched, key=by_number)
     if not found:
         raise InputError(f"no file matches {name}.", "Check the pattern.")
     return found

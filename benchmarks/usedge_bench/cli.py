@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from usedge.cli.options import new_app
-from usedge.errors import GateFailedError
+from usedge.errors import GateFailedError, InputError
 
 if TYPE_CHECKING:
     from usedge_bench.suite import Suite
@@ -24,32 +25,51 @@ def _say(line: str) -> None:
 
 @app.command(epilog="Example: usedge bench latency --json latency.json")
 def bench(
-    suite: Annotated[str, typer.Argument(help="latency, link, training, or a TOML file.")] = "latency",
+    suite: Annotated[str, typer.Argument(help="latency, link, training, soak, or a TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,
+    ascans: Annotated[int | None, typer.Option(min=1, help="soak: A-scans to send.")] = None,
+    disconnects: Annotated[int | None, typer.Option(min=0, help="soak: times the cable is pulled.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="soak: classical, auto, litert or onnx.")] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, every value included.")
     ] = None,
 ) -> None:
-    """Measure this machine: wire to reading (latency), decoding of the wire (link) or learning (training)."""
+    """Measure this machine: wire to reading (latency), decoding of the wire (link), learning (training), or
+    whether a run holds for millions of A-scans over a link that fails (soak).
+    """
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
     from usedge_bench.report import as_table
     from usedge_bench.suite import load_suite
 
-    report = _run(load_suite(suite_path(suite)), bundle)
+    numbers = load_suite(suite_path(suite))
+    asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}
+    report = _run(_as_asked(numbers, asked), bundle)
     if json_out is not None:
         write_whole(json_out, (json.dumps(report) + "\n").encode())
     if sys.stdout.isatty():
         typer.echo(as_table(report))
     else:
         typer.echo(json.dumps({key: value for key, value in report.items() if not key.startswith("values_")}))
+    if report.get("failed"):
+        raise GateFailedError(f"the soak failed: {'; '.join(report['failed'])}.")
     if report.get("below_floor"):
         raise GateFailedError(f"below their floor: {', '.join(report['below_floor'])}.",
                               "Is the machine busy? The floors stand in the suite.")
 
 
+def _as_asked(numbers: Suite, asked: dict[str, Any]) -> Suite:
+    from usedge_bench.suite import SoakSuite
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given and not isinstance(numbers, SoakSuite):
+        raise InputError(f"--{next(iter(given))} is of the soak suite.",
+                         "Example: usedge bench soak --ascans 20000")
+    return replace(numbers, **given)
+
+
 def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
-    from usedge_bench.suite import LinkSuite, TrainingSuite
+    from usedge_bench.suite import LinkSuite, SoakSuite, TrainingSuite
 
     if isinstance(numbers, LinkSuite):
         from usedge_bench.link import run_link
@@ -63,4 +83,11 @@ def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
     from usedge.resources import shipped_bundle
     from usedge_bench.latency import run_latency
 
+    if isinstance(numbers, SoakSuite):
+        from usedge.runtime.picker import open_model_picker
+        from usedge_bench.soak import run_soak
+
+        model = None if numbers.runtime == "classical" else open_model_picker(
+            read_bundle(bundle or shipped_bundle()), numbers.runtime)
+        return run_soak(numbers, _say, model)
     return run_latency(read_bundle(bundle or shipped_bundle()), numbers, _say)

@@ -7,7 +7,8 @@ from typing import Any
 
 def as_table(report: dict[str, Any]) -> str:
     """A report as Markdown."""
-    tables = {"link": _link_table, "training": _training_table, "latency": _latency_table}
+    tables = {"link": _link_table, "training": _training_table, "latency": _latency_table,
+              "soak": _soak_table}
     return tables[report["suite"]](report)
 
 
@@ -40,6 +41,17 @@ def _training_table(report: dict[str, Any]) -> str:
     figures = [("floor of usedge's pretraining", f"{report['settings']['floor_pretraining']:,.0f} A-scans/s"),
                ("torch", f"{host['torch']}, {host['threads']} threads"), *_host(report)]
     lines += [f"| {name} | {value} |" for name, value in figures]
+    return "\n".join(lines)
+
+
+def _soak_table(report: dict[str, Any]) -> str:
+    """What became of every A-scan, and what grew meanwhile."""
+    title = f"soak, {report['seconds'] / 60:.0f} min at {report['ascans_per_s']:g} A-scans/s"
+    lines = [f"| {title} | |", "|---|---|"]
+    keys = ("sent", "received", "dropped", "corrupted", "unaccounted", "reconnects", "duplicated",
+            "queue_dropped", "rss_growth_mb", "threads_left", "files_left", "p99_first_us", "p99_last_us")
+    lines += [f"| {key} | {report[key]} |" for key in keys]
+    lines.append(f"| passed | {'no: ' + '; '.join(report['failed']) if report['failed'] else 'yes'} |")
     return "\n".join(lines)
 
 

@@ -59,9 +59,28 @@ class TrainingSuite:
     floor_pretraining: float
 
 
-Suite = LatencySuite | LinkSuite | TrainingSuite
-KINDS: dict[str, type[Suite]] = {"latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite}
-MAY_BE_ZERO = ("seed", "floor_4096", "floor_64", "floor_rice", "floor_pretraining")
+@dataclass(frozen=True, slots=True)
+class SoakSuite:
+    """Numbers of the soak suite; ``benchmarks/suites/soak.toml`` gives the reason for each."""
+
+    ascans: int
+    disconnects: int
+    prf_hz: float
+    samples: int
+    runtime: str
+    method: str
+    outage_s: float
+    patience_s: float
+    faults: str
+    rss_limit_mb: float
+    seed: int
+
+
+Suite = LatencySuite | LinkSuite | TrainingSuite | SoakSuite
+KINDS: dict[str, type[Suite]] = {"latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite,
+                                 "soak": SoakSuite}
+MAY_BE_ZERO = ("seed", "disconnects", "outage_s", "rss_limit_mb", "floor_4096", "floor_64", "floor_rice",
+               "floor_pretraining")
 
 
 def load_suite(path: Path) -> Suite:

@@ -160,10 +160,10 @@ class Web:
 
     def __init__(self, address: Address, live: Live) -> None:
         self._live = live
+        self.token = _token(address)
         self._sock = listen(address.host, address.port, f"Give another port: web://{address.host}:{PORT + 1}")
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         port = self._sock.getsockname()[1]
-        self.token = _token(address)
         self.url = _url(address.host, port, self.token)
         self._events = Events(live)
         guard = Middleware(Guard, token=self.token, names=OurNames(address.host, port))

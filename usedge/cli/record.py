@@ -46,6 +46,9 @@ def record(  # noqa: PLR0913, PLR0917 - its options
     count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
+    reconnect: Annotated[bool, typer.Option(
+        "--reconnect/--no-reconnect", help="Wait, without end, for a port or board that goes away.")] = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for port and board at the start too.")] = False,
     sync_s: SyncS = 1.0,
     rotate_mb: RotateMb = 0.0,
     rotate_s: RotateS = 0.0,
@@ -56,6 +59,7 @@ def record(  # noqa: PLR0913, PLR0917 - its options
     """Record A-scans from PORT to FILE, which a power cut or a full disk does not spoil."""
     from usedge.cli.talk import DeviceTalk
     from usedge.sources import SourceOptions, open_source
+    from usedge.sources.told import RUN_TALK
 
     for name, value in (("fs-mhz", fs_mhz), ("t0-us", t0_us), ("prf", prf), ("seconds", seconds),
                         ("patience", patience)):
@@ -64,7 +68,8 @@ def record(  # noqa: PLR0913, PLR0917 - its options
     if fs_mhz is not None and not fs_mhz > 0:
         raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
     source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
-                                             fs_mhz * 1e6 if fs_mhz else None, t0_us))
+                                             fs_mhz * 1e6 if fs_mhz else None, t0_us,
+                                             reconnect or wait, wait))
     recorder = recorder_of(file, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
     assert recorder is not None
     interrupted = threading.Event()
@@ -75,7 +80,7 @@ def record(  # noqa: PLR0913, PLR0917 - its options
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, leave)
-    talks = DeviceTalk(False), DeviceTalk(False, RECORDER_TALK, "usedge")
+    talks = [DeviceTalk(False), *(DeviceTalk(False, log, "usedge") for log in (RUN_TALK, RECORDER_TALK))]
     try:
         _stream(source, recorder, count, seconds)
     finally:
@@ -128,7 +133,7 @@ class _Progress:
 def _report(source: Source, recorder: Recorder, as_json: bool) -> None:
     counts = source.counts
     kept = recorder.summary()
-    summary = {"received": counts.received, **kept,
+    summary = {"received": counts.received, "reconnects": counts.reconnects, **kept,
                "unread": counts.received - kept["recorded"] - kept["record_dropped"], "sent": counts.sent,
                "crc_errors": counts.crc_errors, "seq_gaps": counts.seq_gaps, "protocol": source.protocol,
                "file": str(recorder.path)}

@@ -83,7 +83,7 @@ function merge(name, bins) {
 
 function show() {
   if (!state) return;
-  link(state.link);
+  link(ended ? "closed" : state.link);
   $("port").textContent = state.port;
   const gate = state.gates.find((each) => each.name === chosen) ?? state.gates[0];
   showGates(gate);

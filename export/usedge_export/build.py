@@ -16,14 +16,17 @@ from usedge import __version__
 from usedge.bundle import Bundle, BundleParts, Thresholds, VariantParts, write_bundle
 from usedge.errors import GateFailedError, InputError
 from usedge.golden import Golden, Infer, wrong_answers
+from usedge.labelled import load_labelled
 from usedge.meter import host_facts
 from usedge.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from usedge_export.golden_choice import choose
 from usedge_export.litert_variant import litert_fp32, litert_int8
 from usedge_export.material import Material, labelled, synthetic
+from usedge_export.native_variant import native_int8
 from usedge_export.onnx_variant import onnx_fp32, onnx_int8
+from usedge_export.operating import calibration, no_echo_limit
 from usedge_export.parity import Figures
-from usedge_export.recipe import Recipe
+from usedge_export.recipe import NATIVE, OperatingSettings, Recipe
 from usedge_export.trial import Trial, measure, open_variants, run
 from usedge_export.verdict import choose_defaults, gate
 
@@ -63,13 +66,14 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
            say: Say = lambda _: None) -> Exported:
     """Make the bundle ``out`` of the ToF checkpoint in ``folder``.
 
-    ``calibrate`` is a labelled A-scan file on which the variants must pass the gate as well. Raises
+    ``calibrate`` is a labelled A-scan file on which the variants must pass the gate as well, and which the
+    confidence is calibrated on. Raises
     InputError for a checkpoint or a file that cannot be used, and GateFailedError where a required variant
     breaks a limit or too few A-scans are clear enough for golden vectors; then nothing is written.
     """
     begun = time.monotonic()
     checkpoint = load_checkpoint(folder, "tof")
-    thresholds = Thresholds(_no_echo(folder, checkpoint), recipe.low_confidence)
+    thresholds = _thresholds(folder, checkpoint, recipe.operating, calibrate, say)
     patch_ns = 1e3 * recipe.parity.gate_us / checkpoint.spec.n_patches
     materials = _materials(checkpoint, recipe, calibrate)
     model = checkpoint.model()
@@ -92,7 +96,19 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     return Exported(bundle, original, measured, refused, time.monotonic() - begun)
 
 
-def _no_echo(folder: Path, checkpoint: Checkpoint) -> float:
+def _thresholds(folder: Path, checkpoint: Checkpoint, settings: OperatingSettings, calibrate: Path | None,
+                say: Say) -> Thresholds:
+    """The operating point: by scenes, where the recipe has some, else the limit that training validated."""
+    if settings.scenes:
+        say(f"choosing the no-echo limit on {settings.scenes} scenes, {settings.repeats} times each")
+        limit = no_echo_limit(checkpoint, settings)
+    else:
+        limit = _validated(folder, checkpoint)
+    line = calibration(checkpoint, load_labelled(calibrate), limit, say) if calibrate else (1.0, 0.0)
+    return Thresholds(limit, settings.low_confidence, *line)
+
+
+def _validated(folder: Path, checkpoint: Checkpoint) -> float:
     threshold = (checkpoint.record.get("scores") or {}).get("no_echo_threshold")
     if not isinstance(threshold, float):
         raise InputError(f"{folder} has no threshold for \"no echo\" among its scores.",
@@ -117,6 +133,8 @@ def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say) 
         if f"{runtime}-int8" in wanted:
             made[f"{runtime}-int8"] = to_int8(made[f"{runtime}-fp32"])
         contents.update({name: made[name] for name in wanted})
+    if NATIVE in names:
+        contents[NATIVE] = native_int8(model)
     return contents
 
 

@@ -35,7 +35,11 @@ def export(
     int8: Annotated[bool, typer.Option("--int8/--no-int8", help="With int8 variants, or fp32 alone.")] = True,
     recipe: Annotated[str, typer.Option(help="Shipped recipe by name, or a TOML file.")] = "int8",
     calibrate: Annotated[Path | None, typer.Option(
-        help="Labelled A-scan file on which the variants must pass the gate as well.")] = None,
+        help="Labelled A-scans that variants must pass on too, and that calibrate confidence.")] = None,
+    native: Annotated[bool, typer.Option(
+        "--native", help="With the weights for our own C code as well: --runtime native.")] = False,
+    c_header: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write these weights as a C header for firmware, too; implies --native.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write.")] = Path("field.usedge"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
 ) -> None:
@@ -53,14 +57,29 @@ def export(
     from usedge_export.recipe import read_recipe
 
     chosen = read_recipe(find_recipe(recipe))
-    if not out.parent.is_dir():
-        raise InputError(f"there is no folder {out.parent}.", "Make it, or give another -o FILE.")
-    exported = build(checkpoint, chosen if int8 else chosen.without_int8(), out, calibrate,
+    for path, option in ((out, "-o"), (c_header or out, "--c-header")):
+        if not path.parent.is_dir():
+            raise InputError(f"there is no folder {path.parent}.", f"Make it, or give another {option} FILE.")
+    chosen = chosen if int8 else chosen.without_int8()
+    exported = build(checkpoint, chosen.with_native() if native or c_header else chosen, out, calibrate,
                      lambda line: typer.echo(f"usedge: {line}", err=True))
+    if c_header:
+        _write_header(exported, c_header)
     if as_json or not sys.stdout.isatty():
         typer.echo(json.dumps(exported.to_dict(), allow_nan=False))
     else:
         _print_table(exported)
+
+
+def _write_header(exported: Exported, path: Path) -> None:
+    from usedge.files import whole_file
+    from usedge_export.native_variant import c_header
+    from usedge_export.recipe import NATIVE
+
+    bundle = exported.bundle
+    told = f"Bundle sha256 {bundle.sha256}, usedge {bundle.provenance['usedge']}."
+    with whole_file(path) as fresh:
+        fresh.write_text(c_header(bundle.variant_bytes(NATIVE), bundle.name, told))
 
 
 def _need_export() -> None:

@@ -16,7 +16,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-VARIANTS = ("litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8")
+NATIVE = "native-int8"
+VARIANTS = ("litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8", NATIVE)
 
 
 def _within(low: float, high: float = math.inf) -> Any:
@@ -66,6 +67,21 @@ class GoldenSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingSettings:
+    """The seeded fixed scenes, ``repeats`` times each, ``snr_db_min`` to ``snr_db_max`` over white noise,
+    that the operating point is chosen on, and how. No scenes: the limit that training validated.
+    """
+
+    seed: int = _within(0)
+    scenes: int = _within(0, 1 << 20)
+    repeats: int = _within(2, 1 << 20)
+    snr_db_min: float = _within(0, 60)
+    snr_db_max: float = _within(0, 60)
+    missed: float = _within(0, 1)
+    low_confidence: float = _within(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole recipe. ``required`` variants must pass the gate, or nothing is written."""
 
@@ -76,7 +92,7 @@ class Recipe:
     gate: GateLimits
     speed: SpeedSettings
     golden: GoldenSettings
-    low_confidence: float = _within(0, 1)
+    operating: OperatingSettings
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -89,9 +105,16 @@ class Recipe:
             raise InputError(f"recipe {self.name} has no fp32 variant.", "Leave --no-int8 away.")
         return replace(self, variants=kept, required=kept)
 
+    def with_native(self) -> Recipe:
+        """The same recipe with the weights for our own C code beside its variants, and required."""
+        variants, required = (names if NATIVE in names else (*names, NATIVE)
+                              for names in (self.variants, self.required))
+        return replace(self, variants=variants, required=required)
+
 
 SECTIONS: dict[str, type] = {kind.__name__: kind
-                             for kind in (ParitySettings, GateLimits, SpeedSettings, GoldenSettings)}
+                             for kind in (ParitySettings, GateLimits, SpeedSettings, GoldenSettings,
+                                          OperatingSettings)}
 
 
 def read_recipe(path: Path) -> Recipe:

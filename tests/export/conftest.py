@@ -26,6 +26,7 @@ def recipe() -> Recipe:
                      shift_p95_ns_max=51_200.0,
                      hit_rate_loss_max=0.2, error_median_gain_ns_max=1_000.0),
         speed=replace(shipped.speed, rounds=4, runs=8, warmup=4),
+        operating=replace(shipped.operating, scenes=0),
         golden=replace(shipped.golden, margin_log_odds=0.05, margin_patches=0.05, tolerance_patches=0.5))
 
 

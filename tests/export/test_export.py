@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from usedge.backends import open_backend
-from usedge.bundle import Bundle, check_golden, read_bundle
+from usedge.bundle import Bundle, Thresholds, check_golden, read_bundle
 from usedge.errors import GateFailedError, InputError, MissingExtraError
 from usedge.synth import generate
 from usedge_export import cli
@@ -54,7 +54,7 @@ def test_bundle_holds_what_a_device_needs(exported: build.Exported, checkpoint: 
     bundle = read_bundle(exported.bundle.path)
     assert sorted(bundle.variants) == VARIANTS
     assert bundle.name == "tiny"
-    assert (bundle.thresholds.no_echo, bundle.thresholds.low_confidence) == (0.3, recipe.low_confidence)
+    assert bundle.thresholds == Thresholds(0.3, recipe.operating.low_confidence)
     record = json.loads((checkpoint / "checkpoint.json").read_text())
     assert bundle.provenance["weights_sha256"] == record["sha256"]["weights.safetensors"]
     assert bundle.provenance["checkpoint"] == record["record"]

@@ -30,7 +30,8 @@ def test_shipped_recipes_are_valid() -> None:
 
 FAULTS = {
     "\nagreement_min = ": ("\nagrement_min = ", r"key gate\.agrement_min is unknown.* gate\.agreement_min"),
-    "low_confidence = 0.5": ("low_confidense = 0.5", r"key low_confidense is unknown.*one is low_confidence"),
+    "low_confidence = 0.5": ("low_confidense = 0.5",
+                             r"key operating\.low_confidense is unknown.*operating\.low_confidence"),
     "[speed]": ("[speeds]", r"key speeds is unknown.*one is speed"),
     "seed = 39447": ("", r"lacks the key parity\.seed"),
     "ascans = 1024": ("ascans = 1024.5", r"parity\.ascans is 1024\.5\. It must be a whole number from 16"),

@@ -1,0 +1,126 @@
+"""Where the device decides: the limit of "no echo", and what its confidence is worth.
+
+The limit is measured by the very passes that the device makes, on fixed synthetic scenes under fresh noise:
+training's gates are hard on purpose, and a limit that was chosen on them would call much that is no echo one.
+Confidence is calibrated where labelled A-scans of the board are at hand, and else left as the network says
+it: on synthetic A-scans it is too sure, on those of boards hardly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from usedge.ascan import AScan, cut_gate
+from usedge.bundle import LEAST_DOUBT
+from usedge.labelled import LabelledSet
+from usedge.metrics import judge
+from usedge.models.checkpoint import Checkpoint
+from usedge.runtime.evaluate import median_f0
+from usedge.runtime.passes import Passes
+from usedge.synth.field import FieldSettings, field_batch
+from usedge_export.recipe import OperatingSettings
+
+FloatArray = NDArray[np.float64]
+SCENE = FieldSettings(snr_db=(85.0, 85.0), in_band_snr_db=85.0, empty_share=0.0, precursor_share=0.0,
+                      spike_share=0.0, hum_share=0.0, drift_share=0.0, tgc_share=0.0, clip_share=0.0,
+                      blank_share=0.0, bits=(14,))
+"""Echoes of all shapes and reverberations, recorded as well as they can be."""
+SAMPLES = (1600, 2560, 4096)
+BEFORE_CYCLES, BEHIND_CYCLES = 8.0, 20.0
+"""Least room in the gate around an onset."""
+FULL_SCALE = 500.0
+"""Counts that the largest echo is recorded with: an ADC of 10 bits."""
+NEVER = -1.0
+"""No gate is placed at this limit: one pass tells all that is asked."""
+LEAST_ECHOES = 50
+NEWTON_STEPS = 50
+STIFFNESS = 1e-3
+"""Keeps the fit finite where every placed echo is a hit, or none is."""
+
+
+class Torch:
+    """The torch original as a backend."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    @torch.inference_mode()
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Answers (b, 3l + 1) in fp32."""
+        return np.asarray(self._model(torch.from_numpy(x)).numpy(), np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
+    """The probability of no echo that the share ``missed`` of the scenes' echoes is given more than."""
+    passes = Passes(checkpoint.spec, Torch(checkpoint.model().eval()))
+    rng = np.random.default_rng(settings.seed)
+    p = [each for _ in range(settings.scenes) for each in _repeated(passes, rng, settings)]
+    return float(np.quantile(p, 1.0 - settings.missed))
+
+
+def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSettings) -> list[float]:
+    """``p_no_echo`` of one scene, again and again with fresh noise, in a gate that begins elsewhere."""
+    rf, onset, cycle = _scene(rng)
+    rms = 10.0 ** (-rng.uniform(settings.snr_db_min, settings.snr_db_max) / 20.0)
+    answers = []
+    for _ in range(settings.repeats):
+        start = int(rng.uniform(0.0, onset - BEFORE_CYCLES * cycle))
+        noisy = rf[start:] + rms * rng.standard_normal(len(rf) - start)
+        counts = np.round(np.clip(noisy, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
+        answers.append(passes.find(AScan(counts, 1e6), NEVER).p_no_echo)
+    return answers
+
+
+def _scene(rng: np.random.Generator) -> tuple[FloatArray, float, float]:
+    """RF (n,) whose first echo's peak is 1, its onset in samples, and samples a cycle of the carrier."""
+    while True:
+        x, scene = field_batch(rng, 1, int(rng.choice(SAMPLES)), SCENE)
+        rf, onset, cycle = x[0].astype(np.float64), float(scene.onset[0]), float(scene.cycle[0])
+        if onset < BEFORE_CYCLES * cycle or len(rf) - onset < BEHIND_CYCLES * cycle:
+            continue
+        rf = rf - np.median(rf)
+        return rf / np.abs(rf[int(onset) : int(onset + BEHIND_CYCLES * cycle)]).max(), onset, cycle
+
+
+def calibration(checkpoint: Checkpoint, labelled: LabelledSet, no_echo: float, say: Callable[[str], None]
+                ) -> tuple[float, float]:
+    """``platt`` on the echoes of ``labelled`` that are placed under the limit ``no_echo``, hits counted as
+    `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
+    """
+    passes = Passes(checkpoint.spec, Torch(checkpoint.model().eval()))
+    gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+    f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
+    found = [passes.find(each, no_echo) for each in gated]
+    tof_s = [math.nan if each.onset is None else (gate.t0_us + each.onset * gate.sample_us) * 1e-6
+             for each, gate in zip(found, gated, strict=True)]
+    outcomes = judge(tof_s, labelled.tof_s, f0_hz, np.array([each.confidence for each in found]))
+    placed = outcomes.echo & outcomes.answered
+    if placed.sum() < LEAST_ECHOES:
+        say(f"confidence is left as it is: {int(placed.sum())} echoes placed, {LEAST_ECHOES} needed")
+        return 1.0, 0.0
+    return platt(outcomes.confidence[placed], outcomes.hits(0.5)[placed])
+
+
+def platt(confidence: FloatArray, hit: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and offset of the likeliest line from ``confidence``'s log odds (n,) to those of a ``hit`` (n,);
+    (1, 0), confidence as it is, where no rising line fits.
+    """
+    sure = np.clip(confidence, LEAST_DOUBT, 1.0 - LEAST_DOUBT)
+    x = np.stack([np.log(sure / (1.0 - sure)), np.ones(len(sure))], axis=1)
+    line = np.array([1.0, 0.0])
+    for _ in range(NEWTON_STEPS):
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ line, -30.0, 30.0)))
+        bend = x.T @ (x * (p * (1.0 - p))[:, np.newaxis]) + STIFFNESS * np.eye(2)
+        step = np.linalg.solve(bend, x.T @ (hit - p) + STIFFNESS * (np.array([1.0, 0.0]) - line))
+        line = line + np.clip(step, -1.0, 1.0)
+    slope, offset = (float(each) for each in line)
+    return (slope, offset) if slope > 0 and math.isfinite(offset) else (1.0, 0.0)

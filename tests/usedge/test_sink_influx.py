@@ -183,7 +183,7 @@ def test_the_versions_of_influxdb_are_asked_as_they_want(server: Server, monkeyp
         sink.close()
     (one, by_token), (_, by_login) = server.requests
     assert one == path
-    assert by_token["Authorization"] == "Token t0ken"
+    assert by_token["Authorization"] == ("Bearer t0ken" if "v3" in path else "Token t0ken")
     assert by_login["Authorization"] == "Basic " + base64.b64encode(b"me:se@same").decode()
 
 

@@ -162,7 +162,7 @@ def open_http(url: str, station: Station) -> Queued:
     """
     address = parse_address(url, PORT_HTTPS if url.startswith("influx+https:") else PORT_HTTP, HTTP_OPTIONS)
     target = _target(address, urlsplit(url).path)
-    outlet = InfluxHttp(address, target, _headers(address), Lines(address.options))
+    outlet = InfluxHttp(address, target, _headers(address, target), Lines(address.options))
     return Queued(address.name, outlet, station.say, address.options.backlog)
 
 
@@ -185,12 +185,12 @@ def _target(address: Address, path: str) -> str:
     return f"{path}?{'&'.join([*asked, f'precision={precision}'])}"
 
 
-def _headers(address: Address) -> dict[str, str]:
+def _headers(address: Address, target: str) -> dict[str, str]:
     headers = {"Content-Type": "text/plain; charset=utf-8"}
     token = secret("USEDGE_INFLUX_TOKEN")
     if address.user is not None:
         login = base64.b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
         headers["Authorization"] = f"Basic {login}"
     elif token is not None:
-        headers["Authorization"] = f"Token {token}"
+        headers["Authorization"] = f"{'Bearer' if '/v3/' in target else 'Token'} {token}"
     return headers

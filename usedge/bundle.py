@@ -29,7 +29,7 @@ from usedge.spec import SignalSpec
 MAGIC = "usedge-bundle"
 FORMAT_VERSION = 2
 MANIFEST, GOLDEN, VARIANTS = "manifest.json", "golden.npz", "variants/"
-RUNTIMES = {"litert": ".tflite", "onnx": ".onnx"}
+RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "native": ".usnet"}
 """Runtime of a variant → the ending of its file."""
 PRECISIONS = ("int8", "fp32")
 

@@ -16,7 +16,7 @@ from usedge.synth import FS_HZ, generate
 from usedge_bench.suite import LatencySuite
 
 REFERENCE = "onnxruntime-fp32"
-PACKAGES = {"onnx": "onnxruntime", "litert": "litert"}
+PACKAGES = {"onnx": "onnxruntime", "litert": "litert", "native": "native"}
 POOL = 64
 
 

@@ -39,7 +39,7 @@ def export(
     native: Annotated[bool, typer.Option(
         "--native", help="With the weights for our own C code as well: --runtime native.")] = False,
     c_header: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Write these weights as a C header for firmware, too; implies --native.")] = None,
+        metavar="FILE", help="Write these weights as a C header for firmware; implies --native.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write.")] = Path("field.usedge"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
 ) -> None:

@@ -114,7 +114,8 @@ def _quantised(part: Float32) -> tuple[NDArray[np.int8], Float32]:
 def _panels(weights: NDArray[np.int8]) -> bytes:
     """``weights (columns, k)`` as panels (columns / 16, k / 4, 16, 4)."""
     columns, k = weights.shape
-    return weights.reshape(columns // LANES, LANES, k // GROUP, GROUP).swapaxes(1, 2).tobytes()
+    panels: bytes = weights.reshape(columns // LANES, LANES, k // GROUP, GROUP).swapaxes(1, 2).tobytes()
+    return panels
 
 
 def c_header(content: bytes, name: str, provenance: str) -> str:

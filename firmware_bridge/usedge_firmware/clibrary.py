@@ -144,16 +144,25 @@ def load_library() -> ctypes.CDLL:
 
     Raises ``NativeUnavailableError`` with the reason: no sources, no compiler, or a compiler that fails.
     """
-    root = _sources()
+    return with_signatures(build_library("usfp", _sources(), _FLAGS))
+
+
+def build_library(name: str, root: Path, flags: tuple[str, ...], machine: str = "") -> ctypes.CDLL:
+    """Return the library of the C sources in ``root/src``, compiled with ``flags`` on first use.
+
+    It is kept in the user's cache folder by a digest of sources, flags and ``machine``, which says what the
+    flags depend on besides, such as the processor of ``-march=native``. Raises ``NativeUnavailableError``.
+    """
     files = sorted((*(root / "include").glob("*.h"), *(root / "src").glob("*.[ch]")))
-    digest = hashlib.sha256(repr((_FLAGS, sys.platform, platform.machine())).encode())
+    told = (flags, sys.platform, platform.machine(), *([machine] if machine else []))
+    digest = hashlib.sha256(repr(told).encode())
     for each in files:
         digest.update(each.read_bytes())
-    library = _cache_folder() / f"usfp-{digest.hexdigest()[:16]}.so"
+    library = _cache_folder() / f"{name}-{digest.hexdigest()[:16]}.so"
     try:
         if not library.exists():
-            _compile(root, library)
-        return with_signatures(ctypes.CDLL(str(library)))
+            _compile(root, library, flags)
+        return ctypes.CDLL(str(library))
     except OSError as fault:
         raise NativeUnavailableError(
             f"the C library cannot be built or loaded at {library}: {fault}. Set XDG_CACHE_HOME to a folder "
@@ -177,7 +186,7 @@ def _cache_folder() -> Path:
         raise NativeUnavailableError(f"{fault} Set XDG_CACHE_HOME to a folder that is writable.") from fault
 
 
-def _compile(root: Path, library: Path) -> None:
+def _compile(root: Path, library: Path, flags: tuple[str, ...]) -> None:
     compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
     if shutil.which(compiler[0]) is None:
         raise NativeUnavailableError(
@@ -188,7 +197,7 @@ def _compile(root: Path, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         built = Path(scratch) / library.name
         sources = map(str, sorted((root / "src").glob("*.c")))
-        command = [*compiler, *_FLAGS, f"-I{root / 'include'}", *sources, "-o", str(built)]
+        command = [*compiler, *flags, f"-I{root / 'include'}", *sources, "-o", str(built)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT_S, check=False

@@ -15,6 +15,7 @@ Float32 = NDArray[np.float32]
 BACKENDS = {
     "litert": ("usedge.backends.litert", "LiteRTBackend"),
     "onnx": ("usedge.backends.onnx", "OnnxBackend"),
+    "native": ("usedge.backends.native", "NativeBackend"),
 }
 
 
@@ -31,7 +32,7 @@ class Backend(Protocol):
 
 
 def open_backend(runtime: str, model: bytes, threads: int = 1) -> Backend:
-    """Load ``model`` (a TFLite flatbuffer or an ONNX file) into ``runtime``.
+    """Load ``model`` (a TFLite flatbuffer, an ONNX file, or weights for our C code) into ``runtime``.
 
     Raises InputError for an unknown runtime and MissingExtraError where its package is not installed.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usedge.runtime.evaluate import FileResult, PickerFactory
 
 METHODS = ("model", "threshold", "envelope", "aic", "xcorr")
-RUNTIMES = ("auto", "litert", "onnx")
+RUNTIMES = ("auto", "litert", "onnx", "native")
 EXAMPLE = "Example: usedge evaluate water.npz --methods threshold,aic"
 app = new_app()
 

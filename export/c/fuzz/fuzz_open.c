@@ -1,0 +1,93 @@
+/* Fuzzes the check of weights: any bytes, as they are and with size and checksum mended.
+ *
+ * What is accepted must run without an error, whatever the weights are. The first byte says what is mended,
+ * and how small the network is made, because no mutation guesses a checksum or a megabyte.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../src/usnet_blob.h"
+
+#define MOST (1u << 18)
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
+
+static void put16(uint8_t *at, size_t value)
+{
+    at[0] = (uint8_t)value;
+    at[1] = (uint8_t)(value >> 8);
+}
+
+static void put32(uint8_t *at, size_t value)
+{
+    put16(at, value & 0xFFFFu);
+    put16(at + 2, value >> 16);
+}
+
+/* A sound header of a small network, its weights filled from the input over and over. */
+static size_t mended(const uint8_t *bytes, size_t length, uint8_t mode, uint8_t *out)
+{
+    usnet_dims n = {0};
+    size_t size;
+    n.patch = (uint16_t)(1u + (mode & 1u));
+    n.length = n.d_model = n.hidden = 16;
+    n.d_head = (uint16_t)((mode & 2u) ? 32u : 16u);
+    n.heads = (uint16_t)(1u + ((mode >> 2) & 1u));
+    n.layers = 1;
+    size = (size_t)usnet_blob_size(&n);
+    for (size_t i = 0; i < size; i++) {
+        out[i] = i < USNET_HEADER_SIZE || length == 0 ? 0 : bytes[(i - USNET_HEADER_SIZE) % length];
+    }
+    memcpy(out, "USNET-w8", 8);
+    put32(out + 8, USNET_VERSION);
+    put32(out + 12, size);
+    put16(out + 16, n.patch);
+    put16(out + 18, n.length);
+    put16(out + 20, n.d_model);
+    put16(out + 22, n.heads);
+    put16(out + 24, n.d_head);
+    put16(out + 26, n.hidden);
+    put16(out + 28, n.layers);
+    put32(out + size - 4u, usnet_crc32(out, size - 4u));
+    return size;
+}
+
+static void run(const usnet_model *model)
+{
+    const size_t size = usnet_scratch_size(model);
+    float *x = (float *)calloc(usnet_inputs(model), sizeof(float));
+    float *out = (float *)malloc(usnet_outputs(model) * sizeof(float));
+    void *scratch = malloc(size);
+    for (size_t i = 0; i < usnet_inputs(model); i++) {
+        x[i] = (float)(i % 7u) - 3.0f;
+    }
+    if (usnet_infer(model, x, out, scratch, size) != 0 || usnet_infer(model, x, out, scratch, size - 1u) == 0) {
+        abort();
+    }
+    free(x);
+    free(out);
+    free(scratch);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    const uint8_t mode = length > 0 ? bytes[0] : 0;
+    uint8_t *blob = (uint8_t *)malloc(MOST);
+    usnet_model model;
+    size_t size = length < MOST ? length : MOST;
+    memcpy(blob, bytes, size);
+    if (usnet_open(&model, blob, size) == 0) {
+        run(&model);
+    }
+    size = mended(bytes, length, mode, blob);
+    if (usnet_open(&model, blob, size) != 0) {
+        abort();
+    }
+    run(&model);
+    if (usnet_open(&model, blob, size - 1u) == 0) {
+        abort();
+    }
+    free(blob);
+    return 0;
+}

@@ -1,0 +1,152 @@
+"""Our own C code (``export/c``), compiled once on this machine by its C compiler and called by ctypes.
+
+One thread only. ``USEDGE_NATIVE_LIBRARY`` names a library that was built elsewhere, for devices without a
+compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.errors import InputError, MissingExtraError
+from usedge.resources import folder
+from usedge_firmware.clibrary import NativeUnavailableError, build_library
+
+Float32 = NDArray[np.float32]
+
+LIBRARY_VARIABLE = "USEDGE_NATIVE_LIBRARY"
+SOURCES = "export/c"
+VERSION = 1
+ALIGN = 64
+MODEL_BYTES = 64
+"""Room for a ``usnet_model``, which is smaller."""
+
+# Without these two, compilers may fuse products and sums into other bits.
+FLAGS = ("-std=c99", "-ffp-contract=off", "-O3", "-shared", "-fPIC")
+_OPEN_ERRORS = {
+    -3: "these are no weights of the native runtime", -4: "the weights are of another version",
+    -5: "the weights are truncated or too long", -6: "the network has sizes that the C code cannot run",
+    -7: "the weights are damaged: their checksum differs", -10: "this machine is big-endian",
+}
+
+
+class NativeMissingError(MissingExtraError):
+    """The C code cannot be built here; the message says why, and what to do about it."""
+
+    def __init__(self, reason: str) -> None:
+        self.package, self.extra = "cc", ""
+        InputError.__init__(
+            self, f"the native runtime cannot be built: {reason.splitlines()[0].rstrip('.:')}.",
+            f"Install a C compiler (Debian: apt-get install gcc libc6-dev), name a library that was built"
+            f" elsewhere in {LIBRARY_VARIABLE}, or choose another --runtime.")
+
+
+class NativeBackend:
+    """Weights in the format of ``usnet.h``, run by our own C code."""
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        del threads  # there is one, whatever is asked for
+        self._library = _library()
+        self._weights = _aligned(len(model))
+        self._weights[:] = np.frombuffer(model, np.uint8)
+        self._model = ctypes.create_string_buffer(MODEL_BYTES)
+        code = self._library.usnet_open(self._model, self._weights.ctypes.data, len(model))
+        if code:
+            raise InputError(f"the native runtime cannot load this model: {_OPEN_ERRORS.get(code, code)}.",
+                             "Export the bundle again with this version of usedge.")
+        self._inputs = self._library.usnet_inputs(self._model)
+        self._outputs = self._library.usnet_outputs(self._model)
+        self._scratch = _aligned(self._library.usnet_scratch_size(self._model))
+
+    @property
+    def kernel(self) -> str:
+        """Which vector instructions it was compiled for."""
+        name: bytes = self._library.usnet_kernel()
+        return name.decode()
+
+    def infer(self, x: Float32) -> Float32:
+        """``x (1, n_samples)`` → (1, 3l + 1); raises InputError for another shape, and NaN or ∞ in it."""
+        if x.shape != (1, self._inputs):
+            raise InputError(f"the native runtime takes A-scans of shape (1, {self._inputs}), not {x.shape}.")
+        x = np.ascontiguousarray(x, np.float32)
+        out = np.empty((1, self._outputs), np.float32)
+        scratch = self._scratch
+        code = self._library.usnet_infer(self._model, x.ctypes.data, out.ctypes.data, scratch.ctypes.data,
+                                         scratch.nbytes)
+        if code:
+            raise InputError(f"the native runtime refused an A-scan (error {code}): a sample is not finite.")
+        return out
+
+    def close(self) -> None:
+        """Free weights and scratch."""
+        del self._weights, self._scratch
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Bytes (size,) at a multiple of ALIGN."""
+    room = np.empty(size + ALIGN, np.uint8)
+    start = -room.ctypes.data % ALIGN
+    return room[start : start + size]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return _with_signatures(_named(Path(named)) if named else _built())
+
+
+def _named(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+        version = int(library.usnet_version())
+    except (OSError, AttributeError) as error:
+        raise InputError(f"{path}, which {LIBRARY_VARIABLE} names, is no library of the native runtime"
+                         f" ({str(error).splitlines()[0]}).", "Build it for this machine: make -C export/c"
+                         " library.") from None
+    if version != VERSION:
+        raise InputError(f"{path} is version {version} of the native runtime; {VERSION} is needed.",
+                         "Build it from this release: make -C export/c library.")
+    return library
+
+
+def _built() -> ctypes.CDLL:
+    # An SD card moves to another board: what was built for one processor is not for the next.
+    arm = platform.machine().startswith(("aarch64", "arm"))
+    native = ("-mcpu=native",) if arm else ("-march=native", "-mprefer-vector-width=512")
+    try:
+        try:
+            return build_library("usnet", folder(SOURCES), (*FLAGS, *native), _processor())
+        except NativeUnavailableError:  # a compiler that does not know this processor
+            return build_library("usnet", folder(SOURCES), FLAGS)
+    except NativeUnavailableError as error:
+        raise NativeMissingError(str(error)) from None
+
+
+def _processor() -> str:
+    """The instruction sets that the kernel names, or the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    told = ("flags", "Features", "CPU implementer", "CPU part", "model name")
+    return "\n".join(sorted({line for line in lines if line.startswith(told)}))
+
+
+def _with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    library.usnet_open.argtypes = (pointer, pointer, size)
+    library.usnet_open.restype = ctypes.c_int32
+    library.usnet_infer.argtypes = (pointer, pointer, pointer, pointer, size)
+    library.usnet_infer.restype = ctypes.c_int32
+    for name in ("inputs", "outputs", "scratch_size"):
+        function = getattr(library, f"usnet_{name}")
+        function.argtypes, function.restype = (pointer,), size
+    library.usnet_kernel.restype = ctypes.c_char_p
+    return library

@@ -28,8 +28,9 @@ class Reading:
     ``distance_sd_mm`` is the distance's standard uncertainty, None where a part of it is unknown.
 
     Some runs add keys: ``gate`` is the gate's name, where there are several; ``difference`` is that to a
-    reference A-scan (``dtof_ns``, ``dtof_abstain``); ``smoothed`` stands beside the ToF (``smooth``,
-    ``smoothed_us``, ``smoothed_mm``).
+    reference A-scan (``dtof_ns``, ``dtof_abstain``); ``echoes_us`` are all onsets in the gate, and
+    ``echo_to_echo_mm`` is the distance between the first two, of which no offset is part; ``smoothed`` stands
+    beside the ToF (``smooth``, ``smoothed_us``, ``smoothed_mm``).
     """
 
     seq: int
@@ -45,10 +46,12 @@ class Reading:
     distance_sd_mm: float | None = None
     gate: str | None = None
     smoothed: Smoothed | None = None
+    echoes_us: tuple[float, ...] | None = None
+    echo_to_echo_mm: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's keys, floats rounded to what they can mean (ToF to a picosecond)."""
-        values = {
+        values: dict[str, Any] = {
             "seq": self.seq, "t_ns": self.t_ns, "tof_us": _rounded(self.tof_us, 6), "label": self.label,
             "confidence": round(self.confidence, 4), "snr_db": round(self.snr_db, 2),
             "distance_mm": _rounded(self.distance_mm, 5),
@@ -60,6 +63,9 @@ class Reading:
         if self.difference is not None:
             values["dtof_ns"] = _rounded(self.difference.dtof_ns, 3)
             values["dtof_abstain"] = self.difference.abstain
+        if self.echoes_us is not None:
+            values["echoes_us"] = [round(each, 6) for each in self.echoes_us]
+            values["echo_to_echo_mm"] = _rounded(self.echo_to_echo_mm, 5)
         if self.smoothed is not None:
             values["smooth"] = self.smoothed.smooth
             values["smoothed_us"] = _rounded(self.smoothed.tof_us, 6)
@@ -75,7 +81,7 @@ class Reading:
                 f' "distance_mm": {_fixed(self.distance_mm, 5)},'
                 f' "distance_sd_mm": {_fixed(self.distance_sd_mm, 5)}, "latency_us": {self.latency_us:.1f},'
                 f' "abstain": {_quoted(self.abstain)}{self._gate_json()}{self._dtof_json()}'
-                f'{self._smoothed_json()}}}')
+                f'{self._echoes_json()}{self._smoothed_json()}}}')
 
     def _gate_json(self) -> str:
         return "" if self.gate is None else f', "gate": "{self.gate}"'
@@ -85,6 +91,12 @@ class Reading:
             return ""
         return (f', "dtof_ns": {_fixed(self.difference.dtof_ns, 3)},'
                 f' "dtof_abstain": {_quoted(self.difference.abstain)}')
+
+    def _echoes_json(self) -> str:
+        if self.echoes_us is None:
+            return ""
+        return (f', "echoes_us": [{", ".join(f"{each:.6f}" for each in self.echoes_us)}],'
+                f' "echo_to_echo_mm": {_fixed(self.echo_to_echo_mm, 5)}')
 
     def _smoothed_json(self) -> str:
         if self.smoothed is None:
@@ -114,4 +126,11 @@ def make_reading(ascan: AScan, pick: Pick, now_ns: int, ranging: Ranging | None 
         distance_mm = ranging.distance_mm(pick.tof_us)
         distance_sd_mm = ranging.distance_sd_mm(pick.tof_us, ascan.sample_us)
     return Reading(ascan.seq, ascan.t_ns, pick.tof_us, pick.label, pick.confidence, pick.snr_db, distance_mm,
-                   (now_ns - ascan.t_ns) * 1e-3, pick.abstain, difference, distance_sd_mm, gate, smoothed)
+                   (now_ns - ascan.t_ns) * 1e-3, pick.abstain, difference, distance_sd_mm, gate, smoothed,
+                   pick.echoes_us, _echo_to_echo_mm(pick, ranging))
+
+
+def _echo_to_echo_mm(pick: Pick, ranging: Ranging | None) -> float | None:
+    if ranging is None or pick.echoes_us is None or len(pick.echoes_us) < 2:
+        return None
+    return (pick.echoes_us[1] - pick.echoes_us[0]) * ranging.mm_per_us

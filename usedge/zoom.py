@@ -40,6 +40,11 @@ NEAR_CYCLES, MOST_LIKELY = 0.35, 4.0
 repeats better. The AIC counts samples; this, independent values, two of them a cycle.
 """
 
+QUIET, QUIET_CYCLES = 0.25, 1.5
+"""An echo is over where it stays under −12 dB of its peak for so long, at the latest ECHO_CYCLES after its
+onset: what comes later and is smaller is no significant echo, whatever it is.
+"""
+
 Samples = NDArray[np.int16] | NDArray[np.float32]
 
 
@@ -81,6 +86,23 @@ def zoom(samples: Samples, place: float, cycles: float, period: float | None = N
         return Window(0, n, fine, median)
     start = min(max(anchor - round(LEAD * width), 0), n - width)
     return Window(start, start + width, fine, median)
+
+
+def passed(samples: Samples, onset: float, period: float | None = None) -> int:
+    """Where in ``samples (n,)`` the echo that begins at ``onset`` is over, so that the next can be sought
+    from there on; at most n.
+
+    ``period`` in samples, estimated around the echo where it is None.
+    """
+    n = len(samples)
+    period = period or zoom(samples, onset, ECHO_CYCLES[1]).period
+    first, last = _clipped(n, onset, onset + ECHO_CYCLES[1] * period)
+    level = np.abs(samples[first:] - np.median(samples).astype(np.float32))
+    peak = int(level[: last - first].argmax())
+    loud = np.append(np.flatnonzero(level[peak : last - first] >= QUIET * level[peak]), last - first - peak)
+    gaps = np.flatnonzero(np.diff(loud) > QUIET_CYCLES * period)
+    over = int(loud[gaps[0]]) + 1 if gaps.size else int(loud[-1])
+    return min(max(first + peak + over, int(onset + period) + 1), n)
 
 
 def surer(first: Place, second: Place, window: Window) -> Place:

@@ -61,6 +61,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
+    echoes: Annotated[int, typer.Option(
+        help="Most echoes to find; over 1 adds echoes_us, echo_to_echo_mm.")] = 1,
     reference: Annotated[Path | None, typer.Option(
         help="File of still A-scans; adds dtof_ns, the difference to their mean.")] = None,
     prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
@@ -85,6 +87,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     from usedge.cli.distance import open_picker, picker_facts, ranging_of
     from usedge.cli.talk import DeviceTalk
     from usedge.gates import parse_gates
+    from usedge.runtime.echoes import EchoTrain
     from usedge.runtime.notify import Notifier, told
     from usedge.runtime.runner import Run, RunOptions
     from usedge.smooth import Smooth
@@ -113,7 +116,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         source.stop()  # it may still be looking for a board
 
     live = sys.stdout.isatty() and not as_json
-    job = Run(source, picker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
+    seeker = picker if echoes == 1 else EchoTrain(picker, echoes)
+    job = Run(source, seeker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
     notifier = Notifier(job.alive, lambda: told(job.counters()))
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, leave)

@@ -16,7 +16,7 @@ class Pick:
     then ``abstain`` says why ("no_echo", "low_confidence", …). ``label`` is the class: the index of the patch
     that holds the onset (the gate cut into as many equal patches as the model has), None for classical
     abstentions. ``confidence`` is in 0..1, ``snr_db`` the peak over the noise (median|x| / 0.6745) of the
-    gate.
+    gate. ``echoes_us`` are the onsets of all echoes, the first among them, where they were asked for.
     """
 
     tof_us: float | None
@@ -24,6 +24,7 @@ class Pick:
     snr_db: float
     label: int | None = None
     abstain: str | None = None
+    echoes_us: tuple[float, ...] | None = None
 
 
 class Picker(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,9 +187,12 @@ def test_a_broken_stdout_does_not_keep_the_others_from_their_end(said: list[str]
     ("influx+http://h", "neither bucket nor db"), ("influx+udp:h:1", "there is no //"),
     ("influx+udp://no.such.host.invalid:1", "is not known"),
 ])
-def test_what_cannot_be_opened_is_named_with_the_next_step(url: str, says: str) -> None:
+def test_what_cannot_be_opened_is_named_with_the_next_step(url: str, says: str, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as error:
         open_sinks([url], Station())
+    assert not list(tmp_path.iterdir())
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 

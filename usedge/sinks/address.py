@@ -23,11 +23,15 @@ class Options:
 
     @classmethod
     def parse(cls, scheme: str, query: str, known: Sequence[str]) -> Options:
-        """Raises InputError, naming the nearest known one, for an option not in ``known`` or "backlog"."""
+        """Raises InputError, naming the nearest known one, for an option not in ``known`` or "backlog", and
+        for a backlog that cannot be: every sink has one, and none may open anything before it is known.
+        """
         values = dict(parse_qsl(query, keep_blank_values=True))
         for name in values:
             known_name(name, [*known, "backlog"], f"option of sink {scheme}", "")
-        return cls(scheme, values)
+        options = cls(scheme, values)
+        options.backlog  # noqa: B018 - for what it raises
+        return options
 
     def number(self, name: str, default: float, least: float, most: float = math.inf) -> float:
         """The option as a number in ``least`` … ``most``; raises InputError for anything else."""

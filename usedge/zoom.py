@@ -146,7 +146,7 @@ def _change(samples: Samples, found: Place, told: float, window: Window) -> floa
     start, stop = _clipped(len(samples), found.onset - before * period, found.arrival + after * period + 1.0)
     if stop - start < MIN_SAMPLES:
         return told
-    criterion = akaike(samples[start:stop] - np.float32(window.median))
+    criterion = akaike(samples[start:stop] - np.float32(window.median), QUANTISATION_RMS**2)
     least, here = int(criterion.argmin()), min(max(round(told) - start - 2, 0), len(criterion) - 1)
     change = start + 2.0 + vertex(-criterion, least)
     new = NEAR_CYCLES * period < abs(change - told) < FAR_CYCLES * period

@@ -30,11 +30,12 @@ from usedge.tof.pick import Pick
 from usedge.tof.spectrum import MIN_SAMPLES, estimate_f0
 
 
-def akaike(x: ArrayLike) -> FloatArray:
+def akaike(x: ArrayLike, least: float = 0.0) -> FloatArray:
     """Akaike information criterion of cutting ``x (n,)`` before sample k, for k = 2 … n − 3.
 
     AIC(k) = k log var(x[:k]) + (n − k − 1) log var(x[k:]) (N. Maeda, Zisin 38, 1985, p. 365): its minimum is
-    the likeliest boundary between noise and echo. Raises InputError for fewer than 8 samples.
+    the likeliest boundary between noise and echo. No variance counts as under ``least``: without that of the
+    rounding, one count in a quiet stretch would be a boundary. Raises InputError for fewer than 8 samples.
     """
     y = np.asarray(x, np.float64)
     n = len(y)
@@ -43,7 +44,7 @@ def akaike(x: ArrayLike) -> FloatArray:
     y = y - y.mean()
     k = np.arange(2, n - 2)
     sums, squares = np.cumsum(y), np.cumsum(y * y)
-    floor = 1e-9 * squares[-1] / n + 1e-300
+    floor = max(1e-9 * squares[-1] / n + 1e-300, least)
     before = squares[k - 1] / k - (sums[k - 1] / k) ** 2
     after = (squares[-1] - squares[k - 1]) / (n - k) - ((sums[-1] - sums[k - 1]) / (n - k)) ** 2
     quiet, loud = np.log(np.maximum(before, floor)), np.log(np.maximum(after, floor))

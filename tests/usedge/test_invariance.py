@@ -102,3 +102,22 @@ def test_another_sampling_rate(picker: ModelPicker, echoes: list[Echo], factor: 
         again = lay(n, e.onset * factor, e.period * factor, e.cycles, e.phase) + 3 * rng.standard_normal(n)
         moved.append((tof_us(picker, again, FS_HZ * factor) - tof_us(picker, e.rf)) * 40 / e.period)
     holds(moved)
+
+
+ODD = {
+    "constant": (np.zeros(2000), "out_of_distribution"),
+    "constant far off": (np.full(2000, 5000.0), "out_of_distribution"),
+    "at both limits": (32767 * np.sign(np.sin(np.arange(2000) / 30)), "saturated"),
+    "one spike": (500 * np.eye(1, 2000, 700)[0], "no_echo"),
+    "least counts": (np.arange(2000) * 7919 % 3 - 1.0, "no_echo"),
+    "step": (np.where(np.arange(2000) < 900, 0.0, 8000.0) + np.arange(2000) * 7919 % 7, "no_echo"),
+    "ramp": (np.arange(2000) * 10.0, "no_echo"),
+    "continuous wave": (3000 * np.sin(0.3 * np.arange(2000)), "no_echo"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_holds_no_echo_is_given_no_number_and_a_reason(picker: ModelPicker, name: str) -> None:
+    rf, why = ODD[name]
+    pick = picker.pick(AScan(rf.astype(np.int16), FS_HZ))
+    assert (pick.tof_us, pick.abstain) == (None, why)

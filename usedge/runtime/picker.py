@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from usedge.ascan import AScan
 from usedge.backends import BACKENDS, Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
@@ -11,6 +14,11 @@ from usedge.errors import InputError, MissingExtraError
 from usedge.resources import shipped_bundle
 from usedge.runtime.passes import Passes
 from usedge.tof import Pick
+
+SATURATED = 0.2
+"""Share of a gate at its least value, and as much at its largest, from which nothing is left to time."""
+LEAST_SWING = 64
+"""Counts between the extremes under which many equal samples are only quiet."""
 
 
 class ModelPicker:
@@ -32,8 +40,15 @@ class ModelPicker:
         return self._passes.laps_ns
 
     def pick(self, gated: AScan) -> Pick:
-        """The onset of the first echo, or why there is none; raises InputError for too short a gate."""
+        """The onset of the first echo, or why there is none; raises InputError for too short a gate.
+
+        ``abstain`` is "out_of_distribution" for a constant gate, which no receiver sends, "saturated" for one
+        that mostly lies at the ADC's limits, else "no_echo" or "low_confidence" by the bundle's thresholds.
+        """
         limits = self._thresholds
+        odd = unfit(gated.samples)
+        if odd is not None:
+            return Pick(None, 0.0, 0.0, abstain=odd)
         found = self._passes.find(gated, limits.no_echo)
         if found.onset is None:
             return Pick(None, found.p_no_echo, found.snr_db, abstain="no_echo")
@@ -46,6 +61,17 @@ class ModelPicker:
     def close(self) -> None:
         """Free the runtime."""
         self._passes.backend.close()
+
+
+def unfit(samples: NDArray[np.int16]) -> str | None:
+    """Why ``samples (n,)`` hold nothing that could be timed; None where they may."""
+    low, high = int(samples.min()), int(samples.max())
+    if low == high:
+        return "out_of_distribution"
+    if high - low < LEAST_SWING:
+        return None
+    at_limits = min(np.count_nonzero(samples == low), np.count_nonzero(samples == high))
+    return "saturated" if at_limits > SATURATED * len(samples) else None
 
 
 def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None) -> ModelPicker:

@@ -125,9 +125,9 @@ class Coarse:
         pass
 
 
-def picker(spec: SignalSpec, f0_hz: float | None = None) -> tuple[ModelPicker, Coarse]:
+def picker(spec: SignalSpec, f0_hz: float | None = None, passes: int = 2) -> tuple[ModelPicker, Coarse]:
     bundle, network = SimpleNamespace(thresholds=Thresholds(0.5, 0.5), spec=spec), Coarse()
-    return ModelPicker(cast("Any", bundle), cast("Any", None), network, f0_hz), network
+    return ModelPicker(cast("Any", bundle), cast("Any", None), network, f0_hz, passes), network
 
 
 @pytest.mark.parametrize(("f0_hz", "why"), [(-2e6, "not positive"), (float("nan"), "not positive"),
@@ -156,6 +156,12 @@ def test_a_second_pass_places_more_finely_and_its_time_counts() -> None:
         assert set(found.laps_ns) == {"preprocess", "infer"}
     assert spread[0] > 30
     assert spread[1] < 1
+
+
+def test_one_pass_is_one_look() -> None:
+    found, network = picker(SignalSpec(zoom=CYCLES), passes=1)
+    assert found.pick(AScan(ascan(), 64e6)).tof_us is not None
+    assert network.calls == 1
 
 
 def test_the_label_is_the_patch_of_the_place_that_is_told() -> None:

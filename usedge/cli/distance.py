@@ -25,8 +25,8 @@ Mode = Annotated[str, typer.Option(help="pulse-echo (there and back) or pitch-ca
 OffsetUs = Annotated[str | None, typer.Option(help="Delay line and electronics, taken off the ToF.")]
 
 
-def open_picker(runtime: str, bundle: Path | None, method: str,
-                f0_hz: float | None) -> tuple[Picker, dict[str, Any] | None]:
+def open_picker(runtime: str, bundle: Path | None, method: str, f0_hz: float | None,
+                passes: int = 2) -> tuple[Picker, dict[str, Any] | None]:
     """The classical picker ``method``, or that of a bundle (None: the shipped one) and the bundle's facts."""
     if runtime == "classical":
         from usedge.tof import classical_picker
@@ -37,7 +37,7 @@ def open_picker(runtime: str, bundle: Path | None, method: str,
     from usedge.runtime.picker import open_model_picker
 
     chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, f0_hz)
+    picker = open_model_picker(chosen, runtime, f0_hz, passes)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 

@@ -61,6 +61,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
+    passes: Annotated[int, typer.Option(
+        min=1, max=2, help="1: without the second look around the echo; quicker, coarser.")] = 2,
     echoes: Annotated[int, typer.Option(
         help="Most echoes to find; over 1 adds echoes_us, echo_to_echo_mm.")] = 1,
     reference: Annotated[Path | None, typer.Option(
@@ -106,7 +108,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
                                              reconnect or wait, wait))
     stop = threading.Event()
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
-    picker, facts = open_picker(runtime, bundle, method, f0_hz)
+    picker, facts = open_picker(runtime, bundle, method, f0_hz, passes)
     ranging = ranging_of(speed_of_sound, mode, offset_us, calibration, tof_sd_ns, picker_facts(facts, method))
     lanes = _lanes(gates, ranging, smoothing, reference, f0_hz)
 

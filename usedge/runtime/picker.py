@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,16 @@ LEAST_SWING = 64
 class ModelPicker:
     """A gate through both passes of the network (``Passes``) and the operating points of its bundle.
 
-    ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo. ``laps_ns`` says what
-    the last A-scan took in the stages "preprocess" and "infer".
+    ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo. ``passes`` 1 leaves the
+    second pass away, for a high PRF. ``laps_ns`` says what the last A-scan took in the stages "preprocess"
+    and "infer".
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None
-                 ) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None,
+                 passes: int = 2) -> None:
         self.variant = variant
         self._thresholds = bundle.thresholds
-        self._passes = Passes(bundle.spec, backend, f0_hz)
+        self._passes = Passes(bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0), backend, f0_hz)
 
     @property
     def laps_ns(self) -> dict[str, int]:
@@ -74,27 +76,28 @@ def unfit(samples: NDArray[np.int16]) -> str | None:
     return "saturated" if at_limits > SATURATED * len(samples) else None
 
 
-def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None) -> ModelPicker:
+def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None, passes: int) -> ModelPicker:
     variant = bundle.default_for(runtime)
     backend = open_backend(runtime, bundle.variant_bytes(variant.name))
     check_golden(bundle, backend.infer)
-    return ModelPicker(bundle, variant, backend, f0_hz)
+    return ModelPicker(bundle, variant, backend, f0_hz, passes)
 
 
-def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None) -> ModelPicker:
+def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None, passes: int = 2
+                      ) -> ModelPicker:
     """A picker on ``runtime`` ("auto": the first installed), after it has answered the golden vectors.
 
-    ``f0_hz`` is the transducer's centre frequency, where it is known (``ModelPicker``).
+    ``f0_hz`` and ``passes`` as ``ModelPicker`` takes them.
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
     if runtime != "auto":
-        return _open_variant(bundle, runtime, f0_hz)
+        return _open_variant(bundle, runtime, f0_hz, passes)
     missing: MissingExtraError | None = None
     for name in BACKENDS:
         if not any(variant.runtime == name for variant in bundle.variants.values()):
             continue
         try:
-            return _open_variant(bundle, name, f0_hz)
+            return _open_variant(bundle, name, f0_hz, passes)
         except MissingExtraError as error:
             missing = error
     raise missing or InputError(f"{bundle.path} has no variant for a known runtime.", "Export it again.")

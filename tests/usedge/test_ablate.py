@@ -20,6 +20,7 @@ pytest.importorskip("lightning")
 
 from usedge import cli  # noqa: E402
 from usedge.errors import InputError  # noqa: E402
+from usedge.files import alone  # noqa: E402
 from usedge.training import ablate  # noqa: E402
 from usedge.training.ablate import (  # noqa: E402
     COLUMNS,
@@ -219,6 +220,15 @@ def test_killing_the_command_ends_its_processes(tmp_path: Path) -> None:
     while any(map(_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(map(_running, workers))
+
+
+def test_two_at_one_table_are_one_too_many(plan: Plan, tmp_path: Path) -> None:
+    table = Table(tmp_path / "trials.csv")
+    with alone(table.path), pytest.raises(InputError, match=r"trials\.csv is being written by another"):
+        run_all(plan, [SMALL], table)
+    assert not table.path.exists()
+    run_all(plan, [SMALL], table)
+    assert len(read_table(table.path)) == 1
 
 
 def test_a_foreign_table_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from usedge import __version__
 from usedge.errors import InputError, MissingExtraError
-from usedge.files import write_whole
+from usedge.files import alone, write_whole
 from usedge.models.checkpoint import load_checkpoint
 from usedge.models.config import MAEConfig
 from usedge.models.mae import MaskedAutoencoder
@@ -68,7 +68,12 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = read_table(path) if path.exists() else []
+        self.rows: list[Row] = []
+        self.read()
+
+    def read(self) -> None:
+        """Take the rows as they stand in the file."""
+        self.rows = read_table(self.path) if self.path.exists() else []
 
     def has(self, trial: Trial, budget: float) -> bool:
         """Whether the trial was run at this budget."""
@@ -107,10 +112,20 @@ def read_table(path: Path) -> list[Row]:
 
 def run_all(plan: Plan, trials: Sequence[Trial], table: Table, run: Runner | None = None,
             say: Callable[[str], None] = lambda _text: None) -> None:
-    """Run what ``table`` lacks by ``run`` (default: one after the other, here), each pretraining once."""
+    """Run what ``table`` lacks by ``run`` (default: one after the other, here), each pretraining once.
+
+    Raises InputError where another process is at the same table.
+    """
+    with alone(table.path):
+        table.read()
+        _run_waiting(plan, trials, table, run or one_by_one, say)
+
+
+def _run_waiting(plan: Plan, trials: Sequence[Trial], table: Table, run: Runner,
+                 say: Callable[[str], None]) -> None:
     waiting = [trial for trial in trials if not table.has(trial, plan.budget)]
     done = len(trials) - len(waiting)
-    for row in (run or one_by_one)(plan, waiting):
+    for row in run(plan, waiting):
         table.add(row)
         done += 1
         found = row.get("top1", row.get("accuracy"))

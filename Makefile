@@ -12,7 +12,7 @@ help:
 	@echo "make bench  latency, memory and cold start of this machine"
 	@echo "make train  pretrain, fine-tune and export a bundle with the recipe field, from nothing: hours, resumed where cut"
 	@echo "make report tables, plots and verdicts on the papers' claims from the stored trials"
-	@echo "make size   flash and RAM of the C library on Cortex-M0+ and M4, by arm-none-eabi-gcc"
+	@echo "make size   flash and RAM of the C library and of the network in C, by arm-none-eabi-gcc"
 	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
 	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
 	@echo "make clean  remove the virtual environment and what the checks left behind"
@@ -49,6 +49,7 @@ fuzz:
 	    | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null; \
 	then echo "== fuzzing the C library, $(FUZZ_SECONDS) s"; \
 	    $(MAKE) --no-print-directory -s -C firmware_bridge/c fuzz SECONDS=$(FUZZ_SECONDS); \
+	    $(MAKE) --no-print-directory -s -C export/c fuzz SECONDS=15; \
 	else echo "== not fuzzing: clang or its libFuzzer (Debian: clang, libclang-rt-14-dev) is not installed"; fi
 
 test: lint fuzz
@@ -69,6 +70,7 @@ report: $(VENV)/.checks
 
 size:
 	@$(MAKE) --no-print-directory -s -C firmware_bridge/c size
+	@$(MAKE) --no-print-directory -s -C export/c size
 
 qemu: $(VENV)/.device
 	@command -v qemu-system-arm >/dev/null && command -v arm-none-eabi-gcc >/dev/null \
@@ -86,4 +88,4 @@ qemu-tools:
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist \
-	    firmware_bridge/c/build firmware_bridge/ports/build firmware_bridge/ports/qemu/build
+	    firmware_bridge/c/build export/c/build firmware_bridge/ports/build firmware_bridge/ports/qemu/build

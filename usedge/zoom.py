@@ -116,7 +116,8 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
 
     Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
     So from HIGH_DB down to LOW_DB (echo peak over the rms before it) the answer goes over from the onset to a
-    fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there. From SEEN_DB up to CLEAR_DB it
+    fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there; later for an echo that rises
+    slowly, whose first cycle is so much weaker than its peak. From SEEN_DB up to CLEAR_DB it
     goes over to where the A-scan changes by the AIC (``akaike``), unless that is near, hardly likelier, or
     further than FAR_CYCLES.
     """
@@ -126,7 +127,8 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)] - median
     noise = max(math.sqrt(float(np.dot(quiet, quiet)) / len(quiet)), QUANTISATION_RMS)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
-    seen = _part(snr_db, LOW_DB, HIGH_DB)
+    cycles = (found.arrival - found.onset) / window.period
+    seen = _part(snr_db - 20.0 * math.log10(max(cycles / RISE_CYCLES, 1.0)), LOW_DB, HIGH_DB)
     rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
     told = min(max(found.arrival - rise, 0.0), float(n))
     clear = _part(snr_db, SEEN_DB, CLEAR_DB)

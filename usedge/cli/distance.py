@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,8 @@ OffsetUs = Annotated[str | None, typer.Option(help="Delay line and electronics, 
 
 
 def open_picker(runtime: str, bundle: Path | None, method: str, f0_hz: float | None,
-                passes: int = 2) -> tuple[Picker, dict[str, Any] | None]:
+                passes: int = 2, say: Callable[[str], None] = lambda _: None
+                ) -> tuple[Picker, dict[str, Any] | None]:
     """The classical picker ``method``, or that of a bundle (None: the shipped one) and the bundle's facts."""
     if runtime == "classical":
         from usedge.tof import classical_picker
@@ -37,7 +39,7 @@ def open_picker(runtime: str, bundle: Path | None, method: str, f0_hz: float | N
     from usedge.runtime.picker import open_model_picker
 
     chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, f0_hz, passes)
+    picker = open_model_picker(chosen, runtime, f0_hz, passes, say)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 

@@ -58,7 +58,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         help="Standard deviation of one ToF, for distance_sd_mm.")] = None,
     smooth: Annotated[str | None, typer.Option(
         help="median:N or ema:SHARE; adds smoothed_us, smoothed_mm.")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, litert, onnx, native or classical.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, measure, litert, onnx, native, classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     passes: Annotated[int, typer.Option(
@@ -108,7 +108,7 @@ def run(  # noqa: PLR0913, PLR0917 - its options
                                              reconnect or wait, wait))
     stop = threading.Event()
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
-    picker, facts = open_picker(runtime, bundle, method, f0_hz, passes)
+    picker, facts = open_picker(runtime, bundle, method, f0_hz, passes, _say)
     ranging = ranging_of(speed_of_sound, mode, offset_us, calibration, tof_sd_ns, picker_facts(facts, method))
     lanes = _lanes(gates, ranging, smoothing, reference, f0_hz)
 

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.ascan import AScan
-from usedge.backends import BACKENDS, Backend, open_backend
+from usedge.backends import Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
-from usedge.errors import InputError, MissingExtraError
+from usedge.golden import Infer
 from usedge.resources import shipped_bundle
+from usedge.runtime.choice import Say, choose
 from usedge.runtime.passes import Passes
 from usedge.tof import Pick
 
+CHOOSE = ("auto", "measure")
+"""Instead of a runtime: the one that was chosen here before, or that is chosen anew."""
 SATURATED = 0.2
 """Share of a gate at its least value, and as much at its largest, from which nothing is left to time."""
 LEAST_SWING = 64
@@ -76,31 +79,29 @@ def unfit(samples: NDArray[np.int16]) -> str | None:
     return "saturated" if at_limits > SATURATED * len(samples) else None
 
 
-def _open_variant(bundle: Bundle, runtime: str, f0_hz: float | None, passes: int) -> ModelPicker:
-    variant = bundle.default_for(runtime)
-    backend = open_backend(runtime, bundle.variant_bytes(variant.name))
+def open_runtime(bundle: Bundle, runtime: str) -> tuple[Infer, NDArray[np.float32]]:
+    """The bundle's variant on ``runtime``, once it has answered the golden vectors, and these (n, n_samples).
+
+    Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
+    """
+    backend = open_backend(runtime, bundle.variant_bytes(bundle.default_for(runtime).name))
     check_golden(bundle, backend.infer)
-    return ModelPicker(bundle, variant, backend, f0_hz, passes)
+    return backend.infer, bundle.golden().x
 
 
-def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None, passes: int = 2
-                      ) -> ModelPicker:
-    """A picker on ``runtime`` ("auto": the first installed), after it has answered the golden vectors.
+def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None, passes: int = 2,
+                      say: Say = lambda _: None) -> ModelPicker:
+    """A picker on ``runtime`` after it has answered the golden vectors; ``say`` is told of a choice ("auto":
+    ``choice.choose``).
 
     ``f0_hz`` and ``passes`` as ``ModelPicker`` takes them.
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
-    if runtime != "auto":
-        return _open_variant(bundle, runtime, f0_hz, passes)
-    missing: MissingExtraError | None = None
-    for name in BACKENDS:
-        if not any(variant.runtime == name for variant in bundle.variants.values()):
-            continue
-        try:
-            return _open_variant(bundle, name, f0_hz, passes)
-        except MissingExtraError as error:
-            missing = error
-    raise missing or InputError(f"{bundle.path} has no variant for a known runtime.", "Export it again.")
+    name = choose(bundle, say, anew=runtime == "measure") if runtime in CHOOSE else runtime
+    variant = bundle.default_for(name)
+    backend = open_backend(name, bundle.variant_bytes(variant.name))
+    check_golden(bundle, backend.infer)
+    return ModelPicker(bundle, variant, backend, f0_hz, passes)
 
 
 def load_model_picker(path: Path | None = None, runtime: str = "auto") -> ModelPicker:

@@ -16,7 +16,7 @@ from usedge.errors import InputError
 from usedge.training.recipe import SECTIONS, Recipe, read_recipes
 
 PRETEXTS = ("mae", "deblur", "denoise")
-SHIPPED = ("ablation", "deblur", "denoise", "field", "mae", "paper")
+SHIPPED = ("ablation", "adapt", "deblur", "denoise", "field", "mae", "paper")
 
 
 def write(folder: Path, text: str, name: str = "own.toml") -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usedge.cli import options as o
+
+if TYPE_CHECKING:
+    from usedge.training.loop import TrainSettings
+    from usedge.training.tasks import Downstream
 
 app = o.new_app()
 
@@ -40,6 +44,10 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
     """Fine-tune to ToF classes and "no echo"; interrupt and repeat the command to resume exactly.
 
     A checkpoint brings its own sizes and blur; a recipe or an option that asks for others is refused.
+
+    A finished ToF checkpoint with --data is adapted to that board by the recipe "adapt": a few A-scans are
+    enough, mixed with synthetic ones, and a before/after table tells what it gave; status 1 where it became
+    worse.
     """
     o.need_training()
     from usedge.labelled import load_labelled
@@ -49,15 +57,32 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
 
     if task == "presence" and preset is None:
         preset = "plate"
-    chosen = (read_recipes(recipe or []).changed("model", head=head, backbone=backbone)
+    few = data is not None and start is not None and _finished(start)
+    chosen = (read_recipes([*(["adapt"] if few else []), *(recipe or [])])
+              .changed("model", head=head, backbone=backbone)
               .changed("finetune", ascans=ascans, batch=batch, base_rate=base_rate, preset=preset, seed=seed,
                        pool=labels, layer_decay=layer_decay, probe=probe, precision=precision,
                        devices=devices, nodes=nodes, workers=workers)
               .with_assignments(set_ or []))
     what = Downstream(task, start, chosen.config(), chosen.spec(), load_labelled(data) if data else None,
                       asked=chosen.asked)
+    if few and chosen.settings("finetune").rehearsal:
+        _adapt(chosen.settings("finetune"), what, out)
+        return
     checkpoint = train(chosen.settings("finetune"), what, out)
     if not checkpoint.record:
         return  # one of several processes; the first speaks
     typer.echo(json.dumps({"checkpoint": str(out / "last"), "ascans": checkpoint.record.get("ascans"),
                            "scores": checkpoint.record.get("scores")}))
+
+
+def _finished(start: Path) -> bool:
+    from usedge.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(start).kind == "tof"
+
+
+def _adapt(settings: TrainSettings, what: Downstream, out: Path) -> None:
+    from usedge.cli.adaptation import adapted, tell
+
+    tell(adapted(settings, what, out))

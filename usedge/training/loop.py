@@ -62,6 +62,8 @@ class TrainSettings:
     random polarity; 0: they are drawn as they are."""
     probe: bool = False
     """Train the head alone, on a frozen encoder."""
+    rehearsal: float = 0.0
+    """Share of fresh synthetic A-scans in batches of a few labelled ones (``training.adapt``); 0: none."""
     seed: int = 0
     precision: str = "auto"
     devices: int = 1
@@ -87,6 +89,8 @@ class TrainSettings:
                 raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay {self.layer_decay} is not in 0 … 1.", "1 treats all layers alike.")
+        if not 0 <= self.rehearsal < 1:
+            raise InputError(f"rehearsal {self.rehearsal} is not a share under 1.", "Half of a batch: 0.5.")
         if self.pool < 0 or self.warmup_ascans < 0:
             raise InputError(f"pool {self.pool} and warmup_ascans {self.warmup_ascans} must not be negative.")
         if not 0 <= self.seed <= MOST_SEED:

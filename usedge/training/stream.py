@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -344,7 +344,12 @@ def _column(file: dict[str, Any], name: str, rows: slice, n: int) -> NDArray[np.
     return np.broadcast_to(file[name][rows if file[name].size > 1 else ()], n).astype(np.float64)
 
 
-Stream = SynthStream | PoolStream | FileStream
+class Stream(Protocol):
+    """What training reads: batch ``index``, the same one whoever asks for it and whenever."""
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch ``index``."""
+        ...
 
 
 class _Batches(Dataset[Batch]):

@@ -111,7 +111,7 @@ def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpo
     if what.data is not None:
         origin["data"] = {"file": what.data.path.name if what.data.path else "", "ascans": len(what.data)}
     if settings.probe:
-        _freeze(net)
+        freeze(net)
     stream = (_stream(settings, spec, settings.seed + LABELS_SEED) if what.data is None
               else PoolStream.of(what.data, spec, settings.seed + LABELS_SEED, settings.batch))
     if settings.augment:
@@ -174,6 +174,15 @@ def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpe
     return spec, config
 
 
+def same_architecture(what: Downstream, start: Checkpoint) -> None:
+    """Raise InputError where ``what`` asks for other sizes, head or second pass than ``start`` has."""
+    _architecture(what, start)
+    if what.config is not None:
+        _agree(what.config, start.config, what.named(("head",)))
+    if what.spec is not None:
+        _agree(what.spec, start.spec, what.named(("zoom",)))
+
+
 ENCODER_KEYS = ("backbone", "d_model", "heads", "d_head", "mlp_hidden", "encoder_layers")
 
 
@@ -194,7 +203,8 @@ def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
     fit_weights(target, weights)
 
 
-def _freeze(net: nn.Module) -> None:
+def freeze(net: nn.Module) -> None:
+    """Leave the encoder as it is: only the head is trained."""
     # In evaluation mode too, or the CNN's batch norms would go on adapting their averages.
     for parameter in net.get_submodule("encoder").eval().parameters():
         parameter.requires_grad_(False)

@@ -85,11 +85,13 @@ def _label_claims_of(preset: str) -> list[Claim]:
     for method, name in (("scratch", "training from scratch"), ("cnn", "a CNN")):
         for share in shares:
             better, worse = of(method="mae", labels=share), of(method=method, labels=share)
-            found.append(Claim(
-                f"pretraining_over_{method}_{100 * share:g}_{preset}",
-                f"Pretraining beats {name}: with {100 * share:g} % of the labels, A-scans of {preset}",
-                f"{MAE_PAPER}, key results", "labels",
-                _always([over(f"MAE over {METHOD_NAMES[method]}, exact class", better, worse)])))
+            for score, words, suffix in (("top1", "exact class", ""),
+                                         ("hit_half_period", "onsets within half a period", "_hit")):
+                found.append(Claim(
+                    f"pretraining_over_{method}_{100 * share:g}_{preset}{suffix}",
+                    f"Pretraining beats {name}: with {100 * share:g} % of the labels, A-scans of {preset}, by"
+                    f" {words}", f"{MAE_PAPER}, key results", "labels",
+                    _always([over(f"MAE over {METHOD_NAMES[method]}, {words}", better, worse, score)])))
     least, most = shares[0], shares[-1]
     gain = Contrast(
         f"gain over from scratch at {100 * least:g} % less that at {100 * most:g} %, exact class", "top1",

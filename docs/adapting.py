@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,18 +24,20 @@ from numpy.typing import NDArray
 from usedge.cli.adaptation import finder
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.metrics import file_scores, judge
-from usedge.models.checkpoint import load_checkpoint
-from usedge.training.adapt import Adapter, no_echo_limit, synthetic_scores
+from usedge.models.checkpoint import Checkpoint, load_checkpoint
+from usedge.resources import recipe
+from usedge.training.adapt import Adapter, Find, no_echo_limit, synthetic_scores
 from usedge.training.cuts import rows_of
 from usedge.training.loop import TrainSettings
 from usedge.training.recipe import read_recipes
+from usedge_export.operating import no_echo_limit as scenes_limit
+from usedge_export.recipe import read_recipe
 
 STORED = Path(__file__).parents[1] / "benchmarks" / "results" / "adapting.json"
-LEAST_ECHOES = 110
 SIZES = (5, 20, 100)
 BOARDS = ("cublock_pk", "plane_if2", "un0_mul21")
-EVERY = 3
-"""Of the files that are not adapted to, every third row is judged, before and after."""
+EVERY = 4
+"""Of the files that are not adapted to, every fourth row is judged, before and after."""
 FIGURES = ("hit_half_period", "raw_hit_half_period", "false_alarm_rate")
 
 Answers = dict[str, NDArray[np.float64]]
@@ -64,20 +67,26 @@ class Trial:
     def __init__(self, start: Path, folder: Path, settings: TrainSettings) -> None:
         self.start, self.settings = start, settings
         self.checkpoint = load_checkpoint(start, "tof")
-        self.limit = no_echo_limit(self.checkpoint)
-        self.find = finder(self.checkpoint, self.limit)
         self.sets = {path.stem: load_labelled(path) for path in sorted(folder.glob("*.npz"))}
         self.some = {name: rows_of(each, np.arange(0, len(each), EVERY)) for name, each in self.sets.items()}
-        self.before = self.answers(self.checkpoint.model(), self.some)
+        self.find = self.finder(self.checkpoint)
+        self.before = self.answers(self.find, self.checkpoint, self.some)
         self.synthetic = self.forgotten(self.checkpoint)
 
-    def answers(self, model: torch.nn.Module, sets: dict[str, LabelledSet]) -> Answers:
-        """``tof_s (n,)`` of every file."""
-        return {name: self.find(model, labelled) for name, labelled in sets.items()}
+    @staticmethod
+    def finder(checkpoint: Checkpoint) -> Find:
+        """Both passes at the no-echo limit that `usedge export` would choose for ``checkpoint``."""
+        return finder(checkpoint, scenes_limit(checkpoint, read_recipe(recipe("int8")).operating))
 
-    def forgotten(self, checkpoint: Any) -> dict[str, Any]:
-        """Scores on the synthetic validation A-scans."""
-        return dict(synthetic_scores(checkpoint.model(), checkpoint.spec, "field", self.limit))
+    @staticmethod
+    def answers(find: Find, checkpoint: Checkpoint, sets: dict[str, LabelledSet]) -> Answers:
+        """``tof_s (n,)`` of every file."""
+        return {name: find(checkpoint.model(), labelled) for name, labelled in sets.items()}
+
+    def forgotten(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Scores on the synthetic validation A-scans, at the limit that ``start`` was trained with."""
+        limit = no_echo_limit(self.checkpoint)
+        return dict(synthetic_scores(checkpoint.model(), checkpoint.spec, "field", limit))
 
     def one(self, name: str, learnt: int) -> dict[str, Any]:
         """Adapt to the first ``learnt`` rows of ``name``; what it gave there and elsewhere."""
@@ -91,10 +100,11 @@ class Trial:
             adapter = Adapter(self.settings, self.start, first, Path(folder), self.find)
             after = adapter.train_whole(self.checkpoint, before[:learnt])
         cpu_s = time.process_time() - began
-        found = self.answers(after.model(), others)
+        find = self.finder(after)
+        found = self.answers(find, after, others)
         return {
             "file": name, "learnt": learnt, "judged": len(rest), "cpu_s": round(cpu_s, 1),
-            "own": [scores(before[rest], held), scores(self.find(after.model(), held), held)],
+            "own": [scores(before[rest], held), scores(find(after.model(), held), held)],
             "others": {other: [scores(each[other], others[other]) for each in (self.before, found)]
                        for other in others},
             "synthetic": [self.synthetic, self.forgotten(after)]}
@@ -139,12 +149,12 @@ def main() -> int:
     torch.set_num_threads(1)
     settings = read_recipes(["adapt"]).with_assignments(asked.assignments).settings("finetune")
     trial = Trial(asked.checkpoint, asked.folder, settings)
-    report: dict[str, Any] = {"settings": settings.__repr__(), "no_echo": trial.limit, "runs": []}
+    report: dict[str, Any] = {"format_version": 1, "settings": asdict(settings), "every": EVERY, "runs": []}
     for name in asked.files:
         for learnt in asked.sizes:
             report["runs"].append(trial.one(name, learnt))
             sys.stderr.write(table({"runs": report["runs"][-1:]}).splitlines()[-1] + "\n")
-    asked.out.write_text(json.dumps(report, indent=1) + "\n")
+            asked.out.write_text(json.dumps(report, indent=1) + "\n")
     sys.stdout.write(table(report) + "\n")
     return 0
 

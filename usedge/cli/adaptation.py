@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 
 FIGURES = {"hit_half_period": "hit ½T", "hit_one_period": "hit 1T", "raw_hit_half_period": "raw ½T",
            "missed": "missed", "miss_rate": "missed", "false_alarms": "false", "false_alarm_rate": "false",
-           "no_echo_errors": "no-echo errors"}
+           "no_echo_errors": "errors"}
 """Headings by key; both parts of a report name their misses differently."""
+
+
+CAPTION = "in %; hits with the median error removed; errors: missed or false, of all"
+LOW_CONFIDENCE = 0.5
+"""A ToF with less is not given, as in the bundles that `usedge export` makes."""
 
 
 class TorchBackend:
@@ -58,9 +63,9 @@ def finder(start: Checkpoint, limit: float) -> Find:
         passes, tof_s = Passes(start.spec, TorchBackend(model)), np.full(len(labelled), np.nan)
         for i in range(len(labelled)):
             gated = cut_gate(labelled.ascan(i), labelled.gate(i))
-            onset = passes.find(gated, limit).onset
-            if onset is not None:
-                tof_s[i] = (gated.t0_us + onset * gated.sample_us) * 1e-6
+            found = passes.find(gated, limit)
+            if found.onset is not None and found.confidence >= LOW_CONFIDENCE:
+                tof_s[i] = (gated.t0_us + found.onset * gated.sample_us) * 1e-6
         return tof_s
 
     return find
@@ -131,11 +136,11 @@ def show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, caption="in %; hits with the median error removed, T the period")
-    table.add_column("A-scans", overflow="fold")
-    table.add_column("")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION)
+    table.add_column("A-scans", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for heading in dict.fromkeys(FIGURES.values()):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     own, synthetic = report["left_out"], report["synthetic"]
     for name, scores in ((f"left out, {own['n_echo']} + {own['n_empty']} empty", own),
                          (f"synthetic, {synthetic['ascans']}", synthetic)):

@@ -21,7 +21,7 @@ app = o.new_app()
 def finetune(  # noqa: PLR0913, PLR0917 - its options
     start: Annotated[Path | None, typer.Argument(help="Checkpoint to start from; default: none.")] = None,
     recipe: o.Recipes = None,
-    data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file to train on instead.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file of one board.")] = None,
     task: Annotated[str, typer.Option(help="tof, or presence (no echo, sound, defect).")] = "tof",
     head: Annotated[str | None, typer.Option(help="pointer, or pooled (the paper's classifier).")] = None,
     backbone: Annotated[str | None, typer.Option(help="transformer, or cnn (the baseline).")] = None,

@@ -11,7 +11,7 @@ import typer
 from usedge.errors import InputError, MissingExtraError
 
 Recipes = Annotated[list[str] | None, typer.Option(
-    "--recipe", help="field, paper, mae, deblur, denoise or a TOML file; several are laid over one another.")]
+    "--recipe", help="field, paper, mae, deblur, denoise, adapt or a TOML file; each is laid over the last.")]
 Assignments = Annotated[list[str] | None, typer.Option(
     "--set", metavar="SECTION.KEY=VALUE", help="Any number of the recipe, such as model.head=pooled.")]
 Ascans = Annotated[int | None, typer.Option(min=1, help="A-scans to see in all; the schedule follows this.")]

@@ -149,6 +149,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Iterable[Trial]]]] = {
     "domain": ("A-scans for pretraining, fine-tuned to field", lambda: (
         Trial(m, pretrain_preset=p, preset="field", labels=1.0)
         for m, p in (("scratch", "paper"), ("mae", "paper"), ("mae", "field")))),
+    "decay": ("layer decay in fine-tuning; the recipe's is 1", lambda: (
+        Trial(layer_decay=d, labels=0.1) for d in (0.0, 0.75, 0.5))),
     "rates": ("rate of fine-tuning, each method by itself", lambda: (
         Trial(m, base_rate=r, labels=0.1, seed=1000) for m in ("mae", "scratch", "cnn")
         for r in (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2))),

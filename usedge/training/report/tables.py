@@ -26,7 +26,8 @@ SHOWN = {
     "labels": TOF, "variants": TOF, "targets": (*TOF, *RECONSTRUCTION), "mask": (*TOF, *RECONSTRUCTION),
     "patch": (*TOF, *RECONSTRUCTION), "size": ("parameters", *TOF, *RECONSTRUCTION),
     "blur": (*TOF, *RECONSTRUCTION), "sigma": (*TOF, *RECONSTRUCTION), "heads": TOF, "transfer": PRESENCE,
-    "domain": TOF, "classical": TOF, "augment": TOF, "rates": TOF, "length": (*TOF, *RECONSTRUCTION),
+    "domain": TOF, "classical": TOF, "augment": TOF, "decay": TOF, "rates": TOF,
+    "length": (*TOF, *RECONSTRUCTION),
 }
 """Scores of each study; a study that is not named here shows what it has of all."""
 

@@ -149,7 +149,7 @@ def test_presence_is_trained_on_plates(usedge: Usedge, capsys: pytest.CaptureFix
     (("pretrain", "--blur", "fog"), "blur 'fog' is unknown."),
     (("pretrain", "--blur", "gaussian"), "recipe 'mae' does not go with blur 'gaussian:2'."),
     (("pretrain", "--recipe", "deblur", "--blur", "none"), "recipe 'deblur' does not go with blur 'none'."),
-    (("pretrain", "--recipe", "nowhere"), "there is no recipe 'nowhere'. Known: ablation, deblur,"),
+    (("pretrain", "--recipe", "nowhere"), "there is no recipe 'nowhere'. Known: ablation, adapt, deblur,"),
     (("pretrain", "--set", "pretrain.bach=3"), "--set: key pretrain.bach is unknown. The nearest"),
     (("pretrain", "--set", "pretrain"), "--set 'pretrain' is not SECTION.KEY=VALUE."),
     (("pretrain", "--set", "model.backbone=cnn"), "a 'cnn' cannot be pretrained by masking."),

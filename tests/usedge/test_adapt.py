@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,6 +40,7 @@ from usedge.training.tasks import Downstream, finetune  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROOT = Path(__file__).resolve().parents[2]
 FS_HZ, F0_HZ = 25e6, 2.5e6
 CYCLE = FS_HZ / F0_HZ
 SPEC = SignalSpec(zoom=51.2)
@@ -298,6 +300,23 @@ def test_a_seed_says_all_and_an_interrupted_adaptation_resumes_to_the_bit(
     assert resumed.report["left_out"] == first.report["left_out"]
 
 
+@pytest.mark.parametrize("failing", ["write_whole", "save_checkpoint"])
+def test_an_ending_between_two_files_is_mended_by_the_same_call(
+    start: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def full(*_given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt, failing, full)
+        with pytest.raises(KeyboardInterrupt):
+            adapter(start, "out").run()
+    done = adapter(start, "out").run()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["adaptation.json", done.folder.name]
+    with pytest.raises(InputError, match="out holds a run already"):
+        adapter(start, "out")
+
+
 def test_labels_of_peaks_are_moved_to_where_the_network_sees_the_echoes_begin(start: Path) -> None:
     mine = board(empties=0)
     late = replace(mine, tof_s=mine.tof_s + 1.5 / F0_HZ, label_point="peak")
@@ -462,3 +481,23 @@ def test_a_file_without_a_frequency_gets_that_of_its_spectrum(capsys: pytest.Cap
     assert found is not None
     np.testing.assert_allclose(found, F0_HZ, rtol=0.1)
     assert "mine.npz has no f0_hz: taken as 2." in capsys.readouterr().err
+
+
+# What the page says was measured
+
+
+def script(*words: str) -> str:
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "adapting.py"), *words], capture_output=True,
+                          text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_pages_table_is_that_of_the_stored_report() -> None:
+    pytest.importorskip("usedge_export.operating")
+    assert script("--table") in (ROOT / "docs" / "adapting.md").read_text()
+
+
+def test_the_trial_says_so_where_no_ascans_are_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("usedge_export.operating")
+    assert "no recorded A-scans" in script("tof/last", str(tmp_path))

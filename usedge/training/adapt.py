@@ -104,7 +104,8 @@ class Adapter:
             told = f"only {echoes}" if echoes else "no"
             raise InputError(f"{self.labelled.path} has {told} A-scans with an echo;"
                              f" at least {LEAST_ECHOES} are needed.", "Label more: usedge label.")
-        for name in ("last", "refused", REPORT):
+        # With work left in it, it was interrupted, maybe when all but that was stored.
+        for name in () if (self.folder / WORK).exists() else ("last", "refused", REPORT):
             if (self.folder / name).exists():
                 raise InputError(f"{self.folder} holds a run already ({name}).", "Give another --out.")
 

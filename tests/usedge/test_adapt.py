@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -40,7 +39,6 @@ from usedge.training.tasks import Downstream, finetune  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).resolve().parents[2]
 FS_HZ, F0_HZ = 25e6, 2.5e6
 CYCLE = FS_HZ / F0_HZ
 SPEC = SignalSpec(zoom=51.2)
@@ -481,23 +479,3 @@ def test_a_file_without_a_frequency_gets_that_of_its_spectrum(capsys: pytest.Cap
     assert found is not None
     np.testing.assert_allclose(found, F0_HZ, rtol=0.1)
     assert "mine.npz has no f0_hz: taken as 2." in capsys.readouterr().err
-
-
-# What the page says was measured
-
-
-def script(*words: str) -> str:
-    done = subprocess.run([sys.executable, str(ROOT / "docs" / "adapting.py"), *words], capture_output=True,
-                          text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def test_the_pages_table_is_that_of_the_stored_report() -> None:
-    pytest.importorskip("usedge_export.operating")
-    assert script("--table") in (ROOT / "docs" / "adapting.md").read_text()
-
-
-def test_the_trial_says_so_where_no_ascans_are_recorded(tmp_path: Path) -> None:
-    pytest.importorskip("usedge_export.operating")
-    assert "no recorded A-scans" in script("tof/last", str(tmp_path))

@@ -21,6 +21,7 @@ from usedge.ascan import AScan
 from usedge.bundle import Bundle
 from usedge.meter import STAGES, Histogram, Meter, host_facts
 from usedge.reading import Reading
+from usedge.runtime.choice import choose
 from usedge.runtime.picker import open_model_picker
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
@@ -72,10 +73,10 @@ class _Ticker:
 
 
 def _stream(
-    bundle: Bundle, suite: LatencySuite, ascans: int, prf_hz: float
+    bundle: Bundle, runtime: str, suite: LatencySuite, ascans: int, prf_hz: float
 ) -> tuple[Run, RecordingMeter, float]:
     meter = RecordingMeter()
-    picker = open_model_picker(bundle)
+    picker = open_model_picker(bundle, runtime)
     port = f"sim://?prf={prf_hz:g}&samples={suite.samples}&seed={suite.seed}"
     source = SimSource(port, SourceOptions(count=ascans))
     run = Run(source, picker, [_Ticker()], RunOptions(), meter=meter)
@@ -141,17 +142,20 @@ def _overhead_share(meter: RecordingMeter, warmup: int) -> float | None:
 
 
 def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the suite on ``bundle`` and return the report (keys: docs/benchmarking.md)."""
-    host = host_facts()
+    """Run the suite on ``bundle``, by the runtime that ``usedge run`` takes here, and return the report.
+
+    Its keys are in docs/benchmarking.md.
+    """
+    host, runtime = host_facts(), choose(bundle, say)
     say(f"streaming {suite.ascans} A-scans at {suite.prf_hz:g} Hz …")
-    run, meter, _ = _stream(bundle, suite, suite.ascans + suite.warmup, suite.prf_hz)
+    run, meter, _ = _stream(bundle, runtime, suite, suite.ascans + suite.warmup, suite.prf_hz)
     stages = {name: histogram.summary("_us") for name, histogram in meter.after(suite.warmup).items()}
     say(f"streaming {suite.idle_ascans} A-scans at {suite.idle_prf_hz:g} Hz …")
-    _, idle, _ = _stream(bundle, suite, suite.idle_ascans, suite.idle_prf_hz)
+    _, idle, _ = _stream(bundle, runtime, suite, suite.idle_ascans, suite.idle_prf_hz)
     say(f"streaming {suite.burst} A-scans as fast as they are read …")
-    burst, _, burst_s = _stream(bundle, suite, suite.burst, 0.0)
+    burst, _, burst_s = _stream(bundle, runtime, suite, suite.burst, 0.0)
     say("timing the peers, interleaved …")
-    peers, ratios = time_peers(bundle, suite)
+    peers, ratios = time_peers(bundle, runtime, suite)
     say(f"starting {suite.cold_starts} fresh processes …")
     with tempfile.TemporaryDirectory() as folder:
         cold = [_cold_start(bundle, suite, Path(folder) / "summary.json") for _ in range(suite.cold_starts)]

@@ -25,8 +25,8 @@ def peer_name(variant: Variant) -> str:
     return f"{PACKAGES[variant.runtime]}-{variant.precision}"
 
 
-def _open(bundle: Bundle) -> dict[str, Backend]:
-    default = bundle.default_for("litert")
+def _open(bundle: Bundle, runtime: str) -> dict[str, Backend]:
+    default = bundle.default_for(runtime)
     order = [default, *(each for each in bundle.variants.values() if each.name != default.name)]
     opened: dict[str, Backend] = {}
     for variant in order:
@@ -37,12 +37,15 @@ def _open(bundle: Bundle) -> dict[str, Backend]:
     return opened
 
 
-def time_peers(bundle: Bundle, suite: LatencySuite) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Figures of the default variant and all other installed ones; the default's p50 over the reference's."""
+def time_peers(bundle: Bundle, runtime: str, suite: LatencySuite
+               ) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Figures of the default variant on ``runtime`` and all other installed ones; the former's p50 over the
+    reference's.
+    """
     synth = generate("field", POOL, suite.seed, suite.samples)
     prepare = Preprocessor(bundle.spec)
     gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]
-    backends = _open(bundle)
+    backends = _open(bundle, runtime)
     times: dict[str, list[int]] = {name: [] for name in backends}
     for turn in range(-2, suite.peer_rounds):  # two rounds to warm up
         for name, backend in backends.items():

@@ -80,6 +80,16 @@ def peak_rss_mb(pid: int | str = "self") -> float:
     return float("nan")
 
 
+def processor() -> str:
+    """What tells one processor from another: its name, its part, its instruction sets."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    told = ("flags", "Features", "CPU implementer", "CPU part", "model name")
+    return "\n".join(sorted({line for line in lines if line.startswith(told)}))
+
+
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

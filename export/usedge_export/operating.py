@@ -12,14 +12,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from usedge.ascan import AScan, cut_gate
 from usedge.bundle import LEAST_DOUBT
 from usedge.labelled import LabelledSet
 from usedge.metrics import judge
+from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
 from usedge.runtime.evaluate import median_f0
 from usedge.runtime.passes import Passes
@@ -44,24 +43,9 @@ STIFFNESS = 1e-3
 """Keeps the fit finite where every placed echo is a hit, or none is."""
 
 
-class Torch:
-    """The torch original as a backend."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    @torch.inference_mode()
-    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answers (b, 3l + 1) in fp32."""
-        return np.asarray(self._model(torch.from_numpy(x)).numpy(), np.float32)
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
 def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
     """The probability of no echo that the share ``missed`` of the scenes' echoes is given more than."""
-    passes = Passes(checkpoint.spec, Torch(checkpoint.model().eval()))
+    passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
     rng = np.random.default_rng(settings.seed)
     p = [each for _ in range(settings.scenes) for each in _repeated(passes, rng, settings)]
     return float(np.quantile(p, 1.0 - settings.missed))
@@ -96,7 +80,7 @@ def calibration(checkpoint: Checkpoint, labelled: LabelledSet, no_echo: float, s
     """``platt`` on the echoes of ``labelled`` that are placed under the limit ``no_echo``, hits counted as
     `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
     """
-    passes = Passes(checkpoint.spec, Torch(checkpoint.model().eval()))
+    passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
     gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
     f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
     found = [passes.find(each, no_echo) for each in gated]

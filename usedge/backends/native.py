@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError, MissingExtraError
+from usedge.meter import processor
 from usedge.resources import folder
 from usedge_firmware.clibrary import NativeUnavailableError, build_library
 
@@ -122,21 +123,11 @@ def _built() -> ctypes.CDLL:
     native = ("-mcpu=native",) if arm else ("-march=native", "-mprefer-vector-width=512")
     try:
         try:
-            return build_library("usnet", folder(SOURCES), (*FLAGS, *native), _processor())
+            return build_library("usnet", folder(SOURCES), (*FLAGS, *native), processor())
         except NativeUnavailableError:  # a compiler that does not know this processor
             return build_library("usnet", folder(SOURCES), FLAGS)
     except NativeUnavailableError as error:
         raise NativeMissingError(str(error)) from None
-
-
-def _processor() -> str:
-    """The instruction sets that the kernel names, or the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    told = ("flags", "Features", "CPU implementer", "CPU part", "model name")
-    return "\n".join(sorted({line for line in lines if line.startswith(told)}))
 
 
 def _with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:

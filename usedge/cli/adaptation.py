@@ -36,27 +36,11 @@ LOW_CONFIDENCE = 0.5
 """A ToF with less is not given, as in the bundles that `usedge export` makes."""
 
 
-class TorchBackend:
-    """A network of torch as a backend."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model.eval()
-
-    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answers (b, 3l + 1) in fp32."""
-        import torch
-
-        with torch.inference_mode():
-            return self._model(torch.from_numpy(x)).numpy()  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
 def finder(start: Checkpoint, limit: float) -> Find:
     """Answers files by both passes over the networks that it is given, of the spec of ``start``."""
     import numpy as np
 
+    from usedge.models.backend import TorchBackend
     from usedge.runtime.passes import Passes
 
     def find(model: nn.Module, labelled: LabelledSet) -> NDArray[np.float64]:

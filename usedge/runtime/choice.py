@@ -24,6 +24,7 @@ from usedge.backends import BACKENDS
 from usedge.bundle import Bundle
 from usedge.errors import InputError, MissingExtraError
 from usedge.files import write_whole
+from usedge.meter import processor
 
 RUNTIME_VARIABLE = "USEDGE_RUNTIME"
 """Names the runtime that "auto" takes, and spares the trial."""
@@ -148,17 +149,9 @@ def _fastest(bundle: Bundle, tried: list[Tried], say: Say) -> str:
 
 def _key(bundle: Bundle, names: list[str]) -> str:
     """Changes with the bundle, the processor, Python, and what is installed."""
-    facts = [bundle.sha256, platform.machine(), _processor(), sys.version, sys.prefix, *names,
+    facts = [bundle.sha256, platform.machine(), processor(), sys.version, sys.prefix, *names,
              *(package for package in PACKAGES if importlib.util.find_spec(package)), str(shutil.which("cc"))]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "CPU part", "Model"))}))
 
 
 def _cache() -> Path:

@@ -84,9 +84,14 @@ def open_runtime(bundle: Bundle, runtime: str) -> tuple[Infer, NDArray[np.float3
 
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
-    backend = open_backend(runtime, bundle.variant_bytes(bundle.default_for(runtime).name))
+    return _opened(bundle, bundle.default_for(runtime)).infer, bundle.golden().x
+
+
+def _opened(bundle: Bundle, variant: Variant) -> Backend:
+    """``variant`` on its runtime, after it has answered the golden vectors."""
+    backend = open_backend(variant.runtime, bundle.variant_bytes(variant.name))
     check_golden(bundle, backend.infer)
-    return backend.infer, bundle.golden().x
+    return backend
 
 
 def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None, passes: int = 2,
@@ -99,9 +104,7 @@ def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None
     """
     name = choose(bundle, say, anew=runtime == "measure") if runtime in CHOOSE else runtime
     variant = bundle.default_for(name)
-    backend = open_backend(name, bundle.variant_bytes(variant.name))
-    check_golden(bundle, backend.infer)
-    return ModelPicker(bundle, variant, backend, f0_hz, passes)
+    return ModelPicker(bundle, variant, _opened(bundle, variant), f0_hz, passes)
 
 
 def load_model_picker(path: Path | None = None, runtime: str = "auto") -> ModelPicker:

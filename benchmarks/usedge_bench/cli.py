@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from usedge.cli.options import new_app
 from usedge.errors import GateFailedError, InputError
+from usedge_bench.commands import SUITE, BenchGroup, SuiteCommand
 
 if TYPE_CHECKING:
     from usedge_bench.suite import Suite
 
-app = new_app()
+app = typer.Typer(cls=BenchGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure this machine, compare reports, write them as pages."""
 
 
 def _say(line: str) -> None:
     sys.stderr.write(f"usedge: {line}\n")
 
 
-@app.command(epilog="Example: usedge bench latency --json latency.json")
+@app.command(SUITE, cls=SuiteCommand, epilog="Example: usedge bench latency --json latency.json")
 def bench(
     suite: Annotated[str, typer.Argument(help="latency, link, training, soak, or a TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,

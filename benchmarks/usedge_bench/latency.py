@@ -155,7 +155,7 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
     say(f"streaming {suite.burst} A-scans as fast as they are read …")
     burst, _, burst_s = _stream(bundle, runtime, suite, suite.burst, 0.0)
     say("timing the peers, interleaved …")
-    peers, ratios = time_peers(bundle, runtime, suite)
+    peers, ratios, times_us = time_peers(bundle, runtime, suite)
     say(f"starting {suite.cold_starts} fresh processes …")
     with tempfile.TemporaryDirectory() as folder:
         cold = [_cold_start(bundle, suite, Path(folder) / "summary.json") for _ in range(suite.cold_starts)]
@@ -176,4 +176,5 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
         "stable": not why, "unstable_because": why,
         "values_us": {name: np.round(np.array(values[suite.warmup :]) * 1e-3, 1).tolist()
                       for name, values in meter.values_ns.items()},
+        "values_peers_us": times_us,
     }

@@ -38,9 +38,9 @@ def _open(bundle: Bundle, runtime: str) -> dict[str, Backend]:
 
 
 def time_peers(bundle: Bundle, runtime: str, suite: LatencySuite
-               ) -> tuple[list[dict[str, Any]], dict[str, float]]:
+               ) -> tuple[list[dict[str, Any]], dict[str, float], dict[str, list[float]]]:
     """Figures of the default variant on ``runtime`` and all other installed ones; the former's p50 over the
-    reference's.
+    reference's; and every duration in µs, in the order that they were measured in.
     """
     synth = generate("field", POOL, suite.seed, suite.samples)
     prepare = Preprocessor(bundle.spec)
@@ -61,4 +61,5 @@ def time_peers(bundle: Bundle, runtime: str, suite: LatencySuite
              for name, values in times.items()]
     by_name = {peer["name"]: peer["p50_us"] for peer in peers}
     ratios = {REFERENCE: round(peers[0]["p50_us"] / by_name[REFERENCE], 3)} if REFERENCE in by_name else {}
-    return peers, ratios
+    every = {name: np.round(np.array(values) * 1e-3, 1).tolist() for name, values in times.items()}
+    return peers, ratios, every

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -40,7 +41,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     )
     assert process.returncode == 0, process.stderr
     whole: dict[str, object] = json.loads(out.read_text())
-    assert json.loads(process.stdout) == {key: value for key, value in whole.items() if key != "values_us"}
+    assert json.loads(process.stdout) == {key: value for key, value in whole.items()
+                                          if not key.startswith("values_")}
     return whole
 
 
@@ -63,6 +65,9 @@ def test_peers_are_timed_in_the_same_run(report: dict[str, list[dict[str, float]
     ratio = report["ratio_p50"]["onnxruntime-fp32"]  # type: ignore[call-overload]
     expected = by_name["litert-int8"]["p50_us"] / by_name["onnxruntime-fp32"]["p50_us"]  # type: ignore[index]
     assert ratio == pytest.approx(expected, abs=0.01)
+    for name, values in report["values_peers_us"].items():  # type: ignore[attr-defined]
+        assert len(values) == 6
+        assert median(values) == pytest.approx(by_name[name]["p50_us"], abs=0.2)
 
 
 def test_memory_cold_start_and_host_are_stated(report: dict[str, dict[str, object]]) -> None:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from usedge.archive import UnsafeArchiveError, open_archive
 from usedge.errors import InputError
 from usedge.files import whole_file
 from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
@@ -36,7 +37,6 @@ PRECISIONS = ("int8", "fp32")
 MAX_FILE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_ENTRY_BYTES = 64 << 20
-MAX_ENTRIES = 64
 
 _SEAL = re.compile(rb"usedge-bundle/(\d{1,4}) sha256=([0-9a-f]{64})\Z")
 _LOCAL_HEADER = b"PK\x03\x04"
@@ -50,6 +50,7 @@ LEAST_DOUBT = 1e-6
 CALIBRATION = {"slope", "offset"}
 """Keys of the thresholds that bundles of this version may lack."""
 _DO_NOT_USE = "Do not use this file."
+_SEAL_BYTES = len(f"{MAGIC}/{FORMAT_VERSION} sha256=") + 64
 _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`."
 
 
@@ -185,6 +186,8 @@ def _refuse_damage(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path} cannot be read ({reason}).", "Check its permissions.") from error
+    except UnsafeArchiveError as error:
+        raise InputError(f"{path}: {error}.", _DO_NOT_USE) from error
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: {what} ({reason}).", _EXPORT_AGAIN) from error
@@ -201,7 +204,7 @@ def read_bundle(path: str | Path) -> Bundle:
         raise InputError(f"there is no bundle {path}.", "Check the path, or write one with `usedge export`.")
     with _refuse_damage(path, "it is damaged"), path.open("rb") as file:
         seal = _check_seal(path, file)
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file, _SEAL_BYTES) as archive:
             names = _check_entries(path, archive)
             text = _unpack(path, archive, MANIFEST, MAX_MANIFEST_BYTES)
             manifest = json.loads(text, parse_constant=_no_constant)
@@ -250,7 +253,8 @@ def _digest(file: BinaryIO, size: int) -> str:
 
 def _check_version(path: Path, version: int) -> None:
     if version != FORMAT_VERSION:
-        next_step = "Update usedge." if version > FORMAT_VERSION else _EXPORT_AGAIN
+        newer = version > FORMAT_VERSION
+        next_step = "Update usedge." if newer else "Export its checkpoint again with this usedge."
         raise InputError(f"{path} is a bundle of format {version}; this usedge reads {FORMAT_VERSION}.",
                          next_step)
 
@@ -268,9 +272,8 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> set[str]:
             raise InputError(f"{path}: entry {entry.orig_filename!r} has an unsafe path.", _DO_NOT_USE)
         _check_size(path, entry, MAX_ENTRY_BYTES)
     names = {entry.filename for entry in entries}
-    if len(names) != len(entries) or len(entries) > MAX_ENTRIES:
-        raise InputError(f"{path} has {len(entries)} entries, {len(names)} of them different; at most"
-                         f" {MAX_ENTRIES}, all different, are read.", _DO_NOT_USE)
+    if len(names) != len(entries):
+        raise InputError(f"{path} has {len(entries)} entries, {len(names)} of them different.", _DO_NOT_USE)
     return names
 
 
@@ -291,7 +294,8 @@ def _unpack(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
 
 def _entry(path: Path, entry: Variant | GoldenEntry) -> bytes:
     """The content of an entry, checked against the manifest's size and SHA-256."""
-    with _refuse_damage(path, f"{entry.file} is damaged"), zipfile.ZipFile(path) as archive:
+    with _refuse_damage(path, f"{entry.file} is damaged"), path.open("rb") as file, \
+            open_archive(file, _SEAL_BYTES) as archive:
         content = _unpack(path, archive, entry.file, entry.bytes)
     if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise InputError(f"{path}: {entry.file} differs from its SHA-256 in the manifest.", _EXPORT_AGAIN)
@@ -421,6 +425,5 @@ def _zip(entries: Mapping[str, bytes], method: int) -> bytes:
 
 def _sealed(archive: bytes) -> bytes:
     """``archive``, which ends in its comment's length of 0, with the seal as its comment."""
-    length = len(f"{MAGIC}/{FORMAT_VERSION} sha256=") + 64
-    body = archive[:-2] + length.to_bytes(2, "little")
+    body = archive[:-2] + _SEAL_BYTES.to_bytes(2, "little")
     return body + f"{MAGIC}/{FORMAT_VERSION} sha256={hashlib.sha256(body).hexdigest()}".encode()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from usedge.archive import open_archive
 from usedge.pointer import decode, patches_of
 from usedge.spec import SignalSpec
 
@@ -79,7 +80,7 @@ def pack(golden: Golden) -> bytes:
 
 def unpack(content: bytes, spec: SignalSpec, tolerance_patches: float) -> Golden:
     """Inverse of ``pack``; raises ValueError for arrays that do not fit the spec, and what zipfile raises."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_archive(io.BytesIO(content)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
             raise ValueError("the arrays are too large")
         arrays = {name: _array(archive, name) for name in ("x", "out", "label", "place")}

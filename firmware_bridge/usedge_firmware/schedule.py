@@ -27,6 +27,10 @@ class DeviceClock:
         elapsed = self._now_ns() - self._boot_ns
         return elapsed + elapsed * self._drift_ppb // 10**9
 
+    def host_ns(self, ns: int) -> int:
+        """Return when this clock says ``ns``, in ns of the steady one."""
+        return self._boot_ns + ns * 10**9 // (10**9 + self._drift_ppb)
+
 
 @dataclass(slots=True)
 class Stream:

@@ -45,7 +45,9 @@ class VirtualTransducer:
     (True: raise ``NativeUnavailableError`` where that is impossible; None: where possible). ``stall_s``:
     seconds without any progress after which an unread stream is given up. ``injector``: the faults to be
     met, which hit A-scans and never the answers to a host. ``link``: a symbolic link that leads to the
-    pseudo-terminal, kept up to date when a pulled cable gives it another name.
+    pseudo-terminal, kept up to date when a pulled cable gives it another name. ``open_loop``: no slot goes
+    by unused; what fell due while the pipe was busy is sent late, and ``times`` holds (seq, due, written) of
+    every A-scan, the last two in ns of the host's monotonic clock.
 
     Counters, over the whole life: ``sent`` A-scans that the device has done with, those included that a
     fault kept from the wire; ``overruns`` PRF slots that went by while the pipe was busy (no A-scan is taken
@@ -62,7 +64,7 @@ class VirtualTransducer:
         gain_db: float = 0.0, name: str = "virtual", adc_bits: int = 12, session_id: int | None = None,
         path: str | None = None, baud: int | None = None, use_native: bool | None = None,
         stall_s: float = 2.0, dialect: str | Dialect = "usfp", injector: Injector | None = None,
-        link: str | None = None,
+        link: str | None = None, open_loop: bool = False,
     ) -> None:
         self._ascans = _checked(ascans)
         self._stall_s = stall_s
@@ -83,6 +85,9 @@ class VirtualTransducer:
         self._dialect = self._open_dialect()
 
         self.sent = self.overruns = self.commands = self.stalls = self.unplugged = self.resets = 0
+        self.times: list[tuple[int, int, int]] = []
+        self._open_loop = open_loop
+        self._due_ns = 0
         self._next_seq = 0
         self._stream: Stream | None = None
         self._last_sent = 0
@@ -196,6 +201,8 @@ class VirtualTransducer:
     def _ascan_done(self) -> None:
         self._ascan_under_way = False
         self.sent += 1
+        if self._open_loop:
+            self.times.append((self._next_seq - 1, self._due_ns, time.monotonic_ns()))
         if self._stream is not None:
             self._stream.sent += 1
             if self._stream.count and self._stream.sent >= self._stream.count:
@@ -222,13 +229,15 @@ class VirtualTransducer:
         now_ns = self._clock.ns()
         if now_ns < stream.due_ns():
             return
-        self.overruns += stream.miss_slots(now_ns)
+        if not self._open_loop:
+            self.overruns += stream.miss_slots(now_ns)
         self._take_ascan(stream.due_ns() if stream.prf_mhz else now_ns)
         stream.slot += 1
         stream.shift_ns = round(self._injector.jitter_us() * 1000.0)
 
     def _take_ascan(self, main_bang_ns: int) -> None:
         seq, self._next_seq = self._next_seq, (self._next_seq + 1) & _U32_MASK
+        self._due_ns = self._clock.host_ns(main_bang_ns)
         samples = self._injector.samples(self._ascans[seq % len(self._ascans)], seq)
         frame = self._dialect.ascan(samples, seq=seq, t_us=max(0, main_bang_ns) // 1000)
         self._ascan_under_way = True

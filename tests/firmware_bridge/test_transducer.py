@@ -144,6 +144,24 @@ def test_a_host_that_pauses_loses_nothing_and_costs_slots(serving: Serving) -> N
     assert_unharmed(host)
 
 
+def test_an_open_loop_sends_late_what_fell_due_and_tells_when_it_was_due(serving: Serving) -> None:
+    device = transducer(stall_s=DEADLINE_S, open_loop=True)
+    host = serving(device)
+    host.send(usfp.command_start(prf_hz=1000.0, count=400, seq=1))
+    host.read_until(enough(5))
+    time.sleep(0.3)
+    host.await_ack(Opcode.STOP, 1)
+    assert_contiguous(host.ascans(), 0)
+    assert device.overruns == 0
+    seq, due_ns, written_ns = np.array(device.times).T
+    assert list(seq) == list(range(400))
+    assert np.abs(due_ns - due_ns[0] - seq * 1_000_000).max() <= 1
+    assert (written_ns > due_ns).all()
+    assert (written_ns - due_ns).max() > 200e6  # what the pipe could not take meanwhile
+    t_us = np.array([each.t_us for each in host.ascans()])
+    assert np.abs(np.diff(t_us) - 1000).max() <= 1
+
+
 def test_a_host_that_stops_reading_is_given_up_and_may_come_back(serving: Serving) -> None:
     device = transducer(stall_s=0.2)
     host = serving(device)

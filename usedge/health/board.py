@@ -43,7 +43,7 @@ def cpu_governor(machine: Machine) -> Iterator[Finding]:
 
 def throttling(machine: Machine) -> Iterator[Finding]:
     """What a Raspberry Pi's firmware says of its supply and its clock, now and since its start."""
-    bits = _throttled(machine)
+    bits = throttled_bits(machine)
     if bits is None:
         yield from _supply_alarms(machine)
         return
@@ -60,7 +60,8 @@ def throttling(machine: Machine) -> Iterator[Finding]:
                           f"{name} since the start (get_throttled {bits:#x}).", mend)
 
 
-def _throttled(machine: Machine) -> int | None:
+def throttled_bits(machine: Machine) -> int | None:
+    """What a Raspberry Pi's firmware says of its supply and clock (THROTTLE_BITS); None elsewhere."""
     texts = [machine.run("vcgencmd", "get_throttled"), *(machine.read(name) for name in THROTTLED_FILES)]
     for text in filter(None, texts):
         try:
@@ -93,6 +94,16 @@ def temperature(machine: Machine) -> Iterator[Finding]:
     told = f"{name} has {celsius:.0f} °C; it slows down at {limit:.0f} °C."
     state = WRONG if celsius >= limit else NOTE if celsius >= limit - MARGIN_C else FINE
     yield Finding("temperature", state, told, "" if state == FINE else COOLING)
+
+
+def temperatures_c(machine: Machine) -> dict[str, float]:
+    """°C of every thermal zone, by its name; the hottest of those that share one."""
+    found: dict[str, float] = {}
+    for folder in machine.match("/sys/class/thermal/thermal_zone*"):
+        celsius, name = _celsius(machine, folder / "temp"), machine.read(folder / "type") or folder.name
+        if celsius is not None:
+            found[name] = max(celsius, found.get(name, celsius))
+    return found
 
 
 def _celsius(machine: Machine, path: Path) -> float | None:

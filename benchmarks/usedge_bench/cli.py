@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from usedge.errors import GateFailedError, InputError
 from usedge_bench.commands import SUITE, BenchGroup, SuiteCommand
 
 if TYPE_CHECKING:
+    from usedge.bundle import Bundle
     from usedge_bench.suite import Suite
 
 app = typer.Typer(cls=BenchGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -86,13 +88,22 @@ def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
         return run_training(numbers, _say)
     from usedge.bundle import read_bundle
     from usedge.resources import shipped_bundle
-    from usedge_bench.latency import run_latency
 
+    opened = read_bundle(bundle or shipped_bundle())
     if isinstance(numbers, SoakSuite):
         from usedge.runtime.picker import open_model_picker
         from usedge_bench.soak import run_soak
 
-        model = None if numbers.runtime == "classical" else open_model_picker(
-            read_bundle(bundle or shipped_bundle()), numbers.runtime)
+        model = None if numbers.runtime == "classical" else open_model_picker(opened, numbers.runtime)
         return run_soak(numbers, _say, model)
-    return run_latency(read_bundle(bundle or shipped_bundle()), numbers, _say)
+    return _on_bundle(opened, numbers)
+
+
+def _on_bundle(bundle: Bundle, numbers: Suite) -> dict[str, Any]:
+    """The suite of that kind: ``run_KIND`` of the module KIND."""
+    from usedge_bench.suite import kind_of
+
+    kind = kind_of(numbers)
+    run = getattr(importlib.import_module(f"usedge_bench.{kind}"), f"run_{kind}")
+    report: dict[str, Any] = run(bundle, numbers, _say)
+    return report

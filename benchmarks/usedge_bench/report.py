@@ -1,96 +1,165 @@
-"""A report as Markdown, for the terminal and for the README alike."""
+"""What the reports of the suites hold, and any of them as Markdown.
+
+Every report has the keys of ``Report``; each suite's own class names what it adds. Keys are a contract: they
+are added, not renamed. Durations are in µs, memory in MB (10^6 bytes), figures that the machine cannot give
+None. ``values_*`` hold every value measured, in the order of measuring.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from usedge import __version__
+from usedge_bench import tables
+from usedge_bench.conditions import Watch
+from usedge_bench.suite import Suite, settings
+
+FORMAT_VERSION = 1
+
+Figures = dict[str, Any]
+"""Of durations, as ``percentiles.summary`` gives them: ``p50_us``, ``p90_us``, ``p99_us``, ``p99_9_us``,
+``max_us``, ``ci95_us`` {percentile: [low, high] or None}, ``n``."""
+
+
+class Report(TypedDict):
+    """What every suite's report holds. ``conditions``: ``pinned`` {what: cores} and ``parts`` (a list of
+    ``conditions.Part``); ``unstable_because``: each reason with what to do, empty where ``stable``.
+    """
+
+    format_version: int
+    suite: str
+    version: str
+    host: dict[str, Any]
+    settings: dict[str, Any]
+    conditions: dict[str, Any]
+    seconds: float
+    stable: bool
+    unstable_because: list[str]
+
+
+class LatencyReport(Report):
+    """``stages`` and ``stages_idle``: {stage: Figures} at ``prf_hz`` and at ``idle_prf_hz`` of the settings.
+
+    ``meter_overhead_ns``: {stage: ns that metering adds to it}; ``peers``: [{name, p50_us, p99_us, n}].
+    """
+
+    bundle: dict[str, Any]
+    stages: dict[str, Figures]
+    stages_idle: dict[str, Figures]
+    overhead_share: float | None
+    meter_overhead_ns: dict[str, float]
+    throughput: dict[str, Any]
+    peers: list[dict[str, Any]]
+    ratio_p50: dict[str, float]
+    peak_rss_mb: float
+    first_reading_s: float
+    first_reading_all_s: list[float]
+    values_us: dict[str, list[float]]
+
+
+class OpenLoopRow(TypedDict):
+    """One contender at one PRF, over all rounds. Latencies are from when an A-scan was due to its reading.
+
+    ``due`` A-scans, ``lost`` those of them that never got a reading, ``deadline_misses`` those whose reading
+    was not there when the next A-scan was due, lost ones among them; ``miss_share`` of those due, with its
+    interval; ``wire_us`` from due to the last byte written (p50, p99): what the transducer and a full pipe
+    add.
+    """
+
+    contender: str
+    prf_hz: float
+    due: int
+    lost: int
+    deadline_misses: int
+    miss_share: float
+    ci95_miss_share: list[float] | None
+    latency: Figures
+    wire_us: dict[str, float | None]
+
+
+class OpenLoopReport(Report):
+    """``contenders``: [{name, what, variant}]; ``missing``: contenders that cannot run here, and why;
+    ``values_us``: {contender: {PRF: latencies, None where the A-scan was lost}}.
+    """
+
+    bundle: dict[str, Any]
+    contenders: list[dict[str, str]]
+    missing: dict[str, str]
+    rows: list[OpenLoopRow]
+    values_us: dict[str, dict[str, list[float | None]]]
+
+
+class ThroughputReport(Report):
+    """``rows``: [{contender, sustained_hz, first_loss_hz, limited_by}]: the highest PRF without a loss and
+    the lowest with one (None where ``most_prf_hz`` was reached); ``trials``: [{contender, prf_hz, due, lost,
+    waiting, held}] in their order, ``waiting`` being the most A-scans due and not yet read.
+    """
+
+    bundle: dict[str, Any]
+    contenders: list[dict[str, str]]
+    missing: dict[str, str]
+    rows: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
+
+
+class MemoryReport(Report):
+    """``curves``: {picker: {points: [[A-scans, RSS MB]], settled_mb, end_mb, growth_mb, peak_mb}}, with
+    ``settled_mb`` behind the first tenth; ``allocations``: {picker: {transient_kb: Figures-like, kept_bytes,
+    kept_where}}; ``install``: {total_mb, packages: [{name, version, mb}], missing}.
+    """
+
+    bundle: dict[str, Any]
+    curves: dict[str, dict[str, Any]]
+    allocations: dict[str, dict[str, Any]]
+    install: dict[str, Any]
+
+
+class StartupReport(Report):
+    """``rows``: [{contender, start, median_s, min_s, max_s}], ``start`` being "cold" or "warm"; ``cache``:
+    how the page cache was emptied and what stayed in it; ``values_s``: {contender: {start: seconds}}.
+    """
+
+    bundle: dict[str, Any]
+    missing: dict[str, str]
+    rows: list[dict[str, Any]]
+    cache: dict[str, Any]
+    values_s: dict[str, dict[str, list[float]]]
+
+
+class AccuracyReport(Report):
+    """``rows``: [{source, method, n_echo, n_empty, hit_half_period, ci95_hit_half_period, hit_one_period,
+    miss_rate, false_alarm_rate}], ``source`` "all" first; ``scorecard``: all of `usedge evaluate --json`.
+    """
+
+    bundle: dict[str, Any]
+    checkpoint: str | None
+    rows: list[dict[str, Any]]
+    scorecard: dict[str, Any]
+
+
+class EnergyReport(Report):
+    """``measurable``: whether this machine has a meter; ``why_not`` where it has none; ``meters``: [{name,
+    kind, path}]; ``rows``: [{meter, rest_w, streaming_w, mj_an_ascan, ci95_mj_an_ascan}].
+    """
+
+    bundle: dict[str, Any] | None
+    measurable: bool
+    why_not: str | None
+    meters: list[dict[str, str]]
+    rows: list[dict[str, Any]]
+    values_w: dict[str, Any]
+
+
+def common(kind: str, suite: Suite, watch: Watch, why: Iterable[str] = ()) -> Report:
+    """The part of a report that all suites have; ``why`` it is unstable, besides what ``watch`` saw."""
+    reasons = [*watch.disturbances(), *why]
+    return Report(format_version=FORMAT_VERSION, suite=kind, version=__version__, host=watch.host,
+                  settings=settings(suite), conditions=watch.conditions(), seconds=watch.seconds,
+                  stable=not reasons, unstable_because=reasons)
 
 
 def as_table(report: dict[str, Any]) -> str:
     """A report as Markdown."""
-    tables = {"link": _link_table, "training": _training_table, "latency": _latency_table,
-              "soak": _soak_table}
-    return tables[report["suite"]](report)
-
-
-def _link_table(report: dict[str, Any]) -> str:
-    settings = report["settings"]
-    title = f"decoder, {settings['samples']} samples an A-scan"
-    lines = [f"| {title} | A-scans/s | slowest – fastest pass | bytes |", "|---|---|---|---|"]
-    lines += [f"| {row['name']} | {row['median_per_s']:,} | {row['min_per_s']:,} – {row['max_per_s']:,} |"
-              f" {row['bytes_per_ascan']:,.0f} |" for row in report["decoders"]]
-    lines += ["", "| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in _host(report)]
-    return "\n".join(lines)
-
-
-def _training_table(report: dict[str, Any]) -> str:
-    """Each table's median and spread, with the multiple of what it is held against."""
-    rows, lines = report["rows"], []
-    titles = {
-        "pretraining": (f"pretraining, batch {rows['pretraining'][0]['batch']}", "× plain fp32"),
-        "data": ("making or reading A-scans, one process", "× usedge pretraining"),
-        "fine-tuning": (f"fine-tuning for ToF, batch {rows['fine-tuning'][0]['batch']}", "× fp32"),
-    }
-    for table, (title, against) in titles.items():
-        lines += [f"| {title} | A-scans/s | p10 – p90 of rounds | {against} |", "|---|---|---|---|"]
-        lines += [f"| {row['name']} | {row['median_per_s']:,.0f} | {row['p10_per_s']:,.0f} –"
-                  f" {row['p90_per_s']:,.0f} | {row['ratio']:.2f} |" for row in rows[table]]
-        lines.append("")
-    host = report["host"]
-    lines += ["| figure | value |", "|---|---|"]
-    figures = [("floor of usedge's pretraining", f"{report['settings']['floor_pretraining']:,.0f} A-scans/s"),
-               ("torch", f"{host['torch']}, {host['threads']} threads"), *_host(report)]
-    lines += [f"| {name} | {value} |" for name, value in figures]
-    return "\n".join(lines)
-
-
-def _soak_table(report: dict[str, Any]) -> str:
-    """What became of every A-scan, and what grew meanwhile."""
-    title = f"soak, {report['seconds'] / 60:.0f} min at {report['ascans_per_s']:g} A-scans/s"
-    lines = [f"| {title} | |", "|---|---|"]
-    keys = ("sent", "received", "dropped", "corrupted", "unaccounted", "reconnects", "duplicated",
-            "queue_dropped", "rss_growth_mb", "threads_left", "files_left", "p99_first_us", "p99_last_us")
-    lines += [f"| {key} | {report[key]} |" for key in keys]
-    lines.append(f"| passed | {'no: ' + '; '.join(report['failed']) if report['failed'] else 'yes'} |")
-    return "\n".join(lines)
-
-
-def _latency_table(report: dict[str, Any]) -> str:
-    """Stages, peers and the single figures of a latency report as Markdown."""
-    columns = ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us")
-    prf_hz = report["settings"]["prf_hz"]
-    lines = [f"| stage, µs (at {prf_hz:g} Hz) | p50 | p90 | p99 | p99.9 | max |", "|---|---|---|---|---|---|"]
-    lines += [f"| {name} | " + " | ".join(f"{figures[key]:.0f}" for key in columns) + " |"
-              for name, figures in report["stages"].items()]
-    idle_hz = report["settings"]["idle_prf_hz"]
-    whole = report["stages_idle"]["wire_to_reading"]
-    cells = " | ".join(f"{whole[key]:.0f}" for key in columns)
-    lines.append(f"| wire_to_reading at {idle_hz:g} Hz | {cells} |")
-    lines += ["", "| runtime, one thread | p50 µs | p99 µs |", "|---|---|---|"]
-    lines += [f"| {peer['name']} | {peer['p50_us']:.0f} | {peer['p99_us']:.0f} |" for peer in report["peers"]]
-    lines += ["", "| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in _figures(report)]
-    return "\n".join(lines)
-
-
-def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
-    throughput = report["throughput"]
-    figures = [(f"p50 against {name}", f"{ratio:.2f} ×") for name, ratio in report["ratio_p50"].items()]
-    return [
-        *figures,
-        ("outside the network (wire, preprocessing, bookkeeping)",
-         f"{report['overhead_share']:.0%} of the whole"),
-        ("throughput, free-running",
-         f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
-        ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
-        ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
-        *_host(report),
-    ]
-
-
-def _host(report: dict[str, Any]) -> list[tuple[str, str]]:
-    host = report["host"]
-    return [
-        ("host", f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, numpy {host['numpy']}"),
-        ("stable", "yes" if report["stable"] else "no: " + "; ".join(report["unstable_because"])),
-    ]
+    table: str = getattr(tables, f"{report['suite']}_table")(report)
+    return table

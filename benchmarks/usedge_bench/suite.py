@@ -76,17 +76,96 @@ class SoakSuite:
     seed: int
 
 
-Suite = LatencySuite | LinkSuite | TrainingSuite | SoakSuite
-KINDS: dict[str, type[Suite]] = {"latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite,
-                                 "soak": SoakSuite}
+@dataclass(frozen=True, slots=True)
+class OpenLoopSuite:
+    """Numbers of the open loop; ``benchmarks/suites/openloop.toml`` gives the reason for each."""
+
+    prfs_hz: tuple[float, ...]
+    rounds: int
+    stretch_s: float
+    warmup: int
+    grace_s: float
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputSuite:
+    """Numbers of the throughput suite; ``benchmarks/suites/throughput.toml`` gives the reason for each."""
+
+    first_prf_hz: float
+    most_prf_hz: float
+    resolution: float
+    trial_s: float
+    tries: int
+    grace_s: float
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySuite:
+    """Numbers of the memory suite; ``benchmarks/suites/memory.toml`` gives the reason for each."""
+
+    ascans: int
+    prf_hz: float
+    points: int
+    traced_ascans: int
+    traced_warmup: int
+    traced_prf_hz: float
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartupSuite:
+    """Numbers of the start-up suite; ``benchmarks/suites/startup.toml`` gives the reason for each."""
+
+    rounds: int
+    prf_hz: float
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracySuite:
+    """Numbers of the accuracy suite; ``benchmarks/suites/accuracy.toml`` gives the reason for each."""
+
+    preset: str
+    ascans: int
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnergySuite:
+    """Numbers of the energy suite; ``benchmarks/suites/energy.toml`` gives the reason for each."""
+
+    rounds: int
+    rest_s: float
+    stretch_s: float
+    settle_s: float
+    prf_hz: float
+    sampling_hz: float
+    samples: int
+    seed: int
+
+
+Suite = (LatencySuite | LinkSuite | TrainingSuite | SoakSuite | OpenLoopSuite | ThroughputSuite | MemorySuite
+         | StartupSuite | AccuracySuite | EnergySuite)
+KINDS: dict[str, type[Suite]] = {
+    "latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite, "soak": SoakSuite,
+    "openloop": OpenLoopSuite, "throughput": ThroughputSuite, "memory": MemorySuite, "startup": StartupSuite,
+    "accuracy": AccuracySuite, "energy": EnergySuite,
+}
 MAY_BE_ZERO = ("seed", "disconnects", "outage_s", "rss_limit_mb", "floor_4096", "floor_64", "floor_rice",
-               "floor_pretraining")
+               "floor_pretraining", "grace_s", "settle_s")
 
 
 def load_suite(path: Path) -> Suite:
     """Read a suite; raises InputError for an unknown key (naming the nearest), a missing one, or no TOML."""
     try:
-        values = tomllib.loads(path.read_text())
+        values: dict[str, Any] = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"suite {path} cannot be read: {error}.") from None
     kind = values.pop("kind", "latency")
@@ -103,7 +182,19 @@ def load_suite(path: Path) -> Suite:
         raise InputError(f"suite {path} lacks {', '.join(missing)}.")
     for field in fields(KINDS[kind]):
         _check(field.name, values[field.name], str(field.type))
-    return KINDS[kind](**values)
+    numbers: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each
+                               for key, each in values.items()}
+    return KINDS[kind](**numbers)
+
+
+def kind_of(suite: Suite) -> str:
+    """The name of a suite's kind."""
+    return next(kind for kind, cls in KINDS.items() if isinstance(suite, cls))
+
+
+def settings(suite: Suite) -> dict[str, Any]:
+    """A suite's numbers, as its report holds them."""
+    return {name: getattr(suite, name) for name in suite.__slots__}
 
 
 def _check(key: str, value: Any, kind: str) -> None:
@@ -111,6 +202,12 @@ def _check(key: str, value: Any, kind: str) -> None:
         if not isinstance(value, str):
             raise InputError(f"suite: {key} = {value!r} is not a name.")
         return
-    least = 0 if key in MAY_BE_ZERO else 1
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-        raise InputError(f"suite: {key} = {value!r} is not a positive number.")
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not value:
+            raise InputError(f"suite: {key} = {value!r} is not a list of numbers.")
+        for each in value:
+            _check(key, each, "float")
+        return
+    number = isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
+    if not number or value < 0 or (value == 0 and key not in MAY_BE_ZERO):
+        raise InputError(f"suite: {key} = {value!r} is not a positive{' whole' * (kind == 'int')} number.")

@@ -1,0 +1,118 @@
+"""Reports as Markdown tables, for the terminal and the README alike: one function a suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def link_table(report: dict[str, Any]) -> str:
+    """Every decoder's rate and bytes."""
+    settings = report["settings"]
+    title = f"decoder, {settings['samples']} samples an A-scan"
+    lines = [f"| {title} | A-scans/s | slowest – fastest pass | bytes |", "|---|---|---|---|"]
+    lines += [f"| {row['name']} | {row['median_per_s']:,} | {row['min_per_s']:,} – {row['max_per_s']:,} |"
+              f" {row['bytes_per_ascan']:,.0f} |" for row in report["decoders"]]
+    lines += ["", "| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in _host(report)]
+    return "\n".join(lines)
+
+
+def training_table(report: dict[str, Any]) -> str:
+    """Each table's median and spread, with the multiple of what it is held against."""
+    rows, lines = report["rows"], []
+    titles = {
+        "pretraining": (f"pretraining, batch {rows['pretraining'][0]['batch']}", "× plain fp32"),
+        "data": ("making or reading A-scans, one process", "× usedge pretraining"),
+        "fine-tuning": (f"fine-tuning for ToF, batch {rows['fine-tuning'][0]['batch']}", "× fp32"),
+    }
+    for table, (title, against) in titles.items():
+        lines += [f"| {title} | A-scans/s | p10 – p90 of rounds | {against} |", "|---|---|---|---|"]
+        lines += [f"| {row['name']} | {row['median_per_s']:,.0f} | {row['p10_per_s']:,.0f} –"
+                  f" {row['p90_per_s']:,.0f} | {row['ratio']:.2f} |" for row in rows[table]]
+        lines.append("")
+    host = report["host"]
+    lines += ["| figure | value |", "|---|---|"]
+    figures = [("floor of usedge's pretraining", f"{report['settings']['floor_pretraining']:,.0f} A-scans/s"),
+               ("torch", f"{host['torch']}, {host['threads']} threads"), *_host(report)]
+    lines += [f"| {name} | {value} |" for name, value in figures]
+    return "\n".join(lines)
+
+
+def soak_table(report: dict[str, Any]) -> str:
+    """What became of every A-scan, and what grew meanwhile."""
+    title = f"soak, {report['seconds'] / 60:.0f} min at {report['ascans_per_s']:g} A-scans/s"
+    lines = [f"| {title} | |", "|---|---|"]
+    keys = ("sent", "received", "dropped", "corrupted", "unaccounted", "reconnects", "duplicated",
+            "queue_dropped", "rss_growth_mb", "threads_left", "files_left", "p99_first_us", "p99_last_us")
+    lines += [f"| {key} | {report[key]} |" for key in keys]
+    lines.append(f"| passed | {'no: ' + '; '.join(report['failed']) if report['failed'] else 'yes'} |")
+    return "\n".join(lines)
+
+
+def latency_table(report: dict[str, Any]) -> str:
+    """Stages, peers and the single figures of a latency report as Markdown."""
+    columns = ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us")
+    prf_hz = report["settings"]["prf_hz"]
+    lines = [f"| stage, µs (at {prf_hz:g} Hz) | p50 | p90 | p99 | p99.9 | max |", "|---|---|---|---|---|---|"]
+    lines += [f"| {name} | " + " | ".join(f"{figures[key]:.0f}" for key in columns) + " |"
+              for name, figures in report["stages"].items()]
+    idle_hz = report["settings"]["idle_prf_hz"]
+    whole = report["stages_idle"]["wire_to_reading"]
+    cells = " | ".join(f"{whole[key]:.0f}" for key in columns)
+    lines.append(f"| wire_to_reading at {idle_hz:g} Hz | {cells} |")
+    lines += ["", "| runtime, one thread | p50 µs | p99 µs |", "|---|---|---|"]
+    lines += [f"| {peer['name']} | {peer['p50_us']:.0f} | {peer['p99_us']:.0f} |" for peer in report["peers"]]
+    lines += ["", "| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in _figures(report)]
+    return "\n".join(lines)
+
+
+def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
+    throughput = report["throughput"]
+    figures = [(f"p50 against {name}", f"{ratio:.2f} ×") for name, ratio in report["ratio_p50"].items()]
+    return [
+        *figures,
+        ("outside the network (wire, preprocessing, bookkeeping)",
+         f"{report['overhead_share']:.0%} of the whole"),
+        ("throughput, free-running",
+         f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
+        ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
+        ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
+        *_host(report),
+    ]
+
+
+def _host(report: dict[str, Any]) -> list[tuple[str, str]]:
+    host = report["host"]
+    return [
+        ("host", f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, numpy {host['numpy']}"),
+        ("stable", "yes" if report["stable"] else "no: " + "; ".join(report["unstable_because"])),
+    ]
+
+
+def openloop_table(report: dict[str, Any]) -> str:
+    """Latency from when an A-scan was due, and deadline misses, for every reader at every PRF."""
+    lines = ["| PRF | reader | p50, µs | p99, µs | max, µs | deadline misses | never read |",
+             "|---|---|---|---|---|---|---|"]
+    for row in report["rows"]:
+        figures = [_us(row["latency"][key]) for key in ("p50_us", "p99_us", "max_us")]
+        misses = f"{row['deadline_misses']} of {row['due']} ({row['miss_share']:.1%})"
+        lines.append(f"| {row['prf_hz']:g} Hz | {row['contender']} | {' | '.join(figures)} | {misses} |"
+                     f" {row['lost']} |")
+    return "\n".join([*lines, "", *_readers(report), *_host_table(report)])
+
+
+def _us(value: float | None) -> str:
+    return "never" if value is None else f"{value:,.0f}"
+
+
+def _readers(report: dict[str, Any]) -> list[str]:
+    """What the readers are, and which could not run."""
+    lines = ["| reader | what it is |", "|---|---|"]
+    lines += [f"| {each['name']} | {each['what']}; {each['variant']} |" for each in report["contenders"]]
+    lines += [f"| {name} | not run: {why} |" for name, why in report["missing"].items()]
+    return [*lines, ""]
+
+
+def _host_table(report: dict[str, Any]) -> list[str]:
+    return ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in _host(report))]

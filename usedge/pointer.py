@@ -49,16 +49,19 @@ def patches_of(width: int) -> int:
 
 def decode_one(row: Float32) -> Pointing:
     """Read one answer of the network, ``row (3l + 1,)``."""
+    # Plain numbers: of so few, a sum or a largest one costs numpy more than Python.
     length = patches_of(len(row))
-    p = np.exp(row[: length + 1] - row[: length + 1].max())
-    total = float(p.sum())
-    patch = int(p[:length].argmax())
+    logits = row[: length + 1]
+    p = np.exp(logits - logits[logits.argmax()]).tolist()
+    total = sum(p)
+    likeliest = max(p[:length])
+    patch = p.index(likeliest)
     # Rounded to float32 at once, so that label and place cannot fall on two sides of a patch edge.
     place = float(np.float32(min(max(patch + float(row[length + 1 + patch]), 0.0), float(length))))
     later = math.sinh(min(float(row[2 * length + 1 + patch]), LARGEST))
     arrival = min(max(patch + later, place), float(length))
-    p_no_echo = float(p[length]) / total
-    near = float(p[max(patch - 1, 0) : min(patch + 2, length)].sum()) / total
+    p_no_echo = p[length] / total
+    near = sum(p[max(patch - 1, 0) : min(patch + 2, length)]) / total
     confidence = max(0.0, min(near / max(1.0 - p_no_echo, 1e-9), 1.0))
     return Pointing(min(int(place), length - 1), place, arrival, confidence, p_no_echo)
 

@@ -18,6 +18,7 @@ from usedge.errors import InputError
 from usedge.spec import SignalSpec
 
 Float32 = NDArray[np.float32]
+Counts = NDArray[np.int16] | Float32
 
 MIN_GATE_SAMPLES = 64
 SPAN_SLACK = 0.07
@@ -101,30 +102,35 @@ def resample(x: Float32, plan: ResamplePlan) -> Float32:
         return x
     padded = np.empty((*x.shape[:-1], plan.padded), np.float32)
     padded[..., : plan.n] = x
-    last, first = x[..., -1:], x[..., :1]
-    padded[..., plan.n :] = last + (first - last) * plan.join
+    last = x[..., -1:]
+    beyond = padded[..., plan.n :]
+    np.multiply(x[..., :1] - last, plan.join, out=beyond)
+    beyond += last
     if plan.span == plan.grid:
         return padded
-    spectrum = np.fft.rfft(padded)[..., : len(plan.window)] * plan.window
+    spectrum = np.fft.rfft(padded)[..., : len(plan.window)]
+    spectrum *= plan.window
     return np.fft.irfft(spectrum, plan.out)[..., : plan.grid].astype(np.float32, copy=False)
 
 
 def _median(x: NDArray[np.generic]) -> float:
     # A partition, not np.median: six times faster, and for even lengths only half a rank off.
-    middle = len(x) // 2
-    return float(np.partition(x, middle)[middle])
+    middle, ranks = len(x) // 2, x.copy()
+    ranks.partition(middle)
+    return float(ranks[middle])
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Gates ready for the model: ``x (b, n_samples) float32`` in −1..1, and what was measured on the way.
 
-    ``noise`` and ``peak`` hold b values in counts, ``step`` is native samples per grid sample.
+    ``noise``, ``peak`` and ``median`` hold b values in counts, ``step`` is native samples per grid sample.
     """
 
     x: Float32
     noise: list[float]
     peak: list[float]
+    median: list[float]
     step: float
 
 
@@ -142,24 +148,35 @@ class Preprocessor:
 
     def __call__(self, gated: AScan) -> Prepared:
         """The model's input (1, n_samples) for one A-scan; raises InputError for a gate that is too short."""
-        plan = resample_plan(len(gated.samples), self.spec.n_samples)
-        x = np.empty((1, plan.grid), np.float32)
-        noise, peak = self._normalise(resample(_centred(gated.samples), plan), x[0])
-        return Prepared(self._blur(x), [noise], [peak], plan.step)
+        return self.one(gated.samples)
 
-    def batch(self, samples: NDArray[np.int16] | Float32) -> Prepared:
+    def one(self, samples: Counts) -> Prepared:
+        """The model's input (1, n_samples) for ``samples (n,)`` counts; raises InputError for too few."""
+        x = np.empty((1, self.spec.n_samples), np.float32)
+        plan = resample_plan(len(samples), self.spec.n_samples)
+        noise, peak, median = self._row(samples, plan, x[0])
+        return Prepared(self._blur(x), [noise], [peak], [median], plan.step)
+
+    def batch(self, samples: Counts) -> Prepared:
         """The model's input (b, n_samples) for ``samples (b, n)`` counts of equal length."""
         plan = resample_plan(samples.shape[1], self.spec.n_samples)
         x = np.empty((len(samples), plan.grid), np.float32)
-        noise, peak = zip(*(self._normalise(resample(_centred(row), plan), out)
-                            for row, out in zip(samples, x, strict=True)), strict=True)
-        return Prepared(self._blur(x), list(noise), list(peak), plan.step)
+        noise, peak, median = zip(*(self._row(row, plan, out) for row, out in zip(samples, x, strict=True)),
+                                  strict=True)
+        return Prepared(self._blur(x), list(noise), list(peak), list(median), plan.step)
+
+    def _row(self, samples: Counts, plan: ResamplePlan, out: Float32) -> tuple[float, float, float]:
+        """``samples (n,)`` prepared into ``out``; returns noise, peak and median, counts."""
+        median = _median(samples)
+        centred = samples.astype(np.float32)
+        centred -= np.float32(median)
+        return *self._normalise(resample(centred, plan), out), median
 
     def _normalise(self, y: Float32, out: Float32) -> tuple[float, float]:
         """Noise-scaled asinh of ``y (n_samples,)`` into ``out``; returns noise and peak, counts."""
         # One A-scan at a time, with scalars as Python floats: a numpy call costs more than its work here.
         np.abs(y, out=out)
-        peak = max(float(out.max()), 1e-6)
+        peak = max(float(out[out.argmax()]), 1e-6)  # argmax takes a quarter of max's time
         noise = _median(out) / NORMAL_MEDIAN
         scale = 0.5 / max(noise, peak * self.spec.noise_floor)
         np.multiply(y, scale, out=out)
@@ -167,8 +184,3 @@ class Preprocessor:
         out *= 1.0 / math.asinh(peak * scale)
         return noise, peak
 
-
-def _centred(counts: NDArray[np.int16] | Float32) -> Float32:
-    centred = counts.astype(np.float32)
-    centred -= _median(counts)
-    return centred

@@ -67,17 +67,20 @@ class Place(NamedTuple):
     confidence: float
 
 
-def zoom(samples: Samples, place: float, cycles: float, period: float | None = None) -> Window:
+def zoom(samples: Samples, place: float, cycles: float, period: float | None = None,
+         median: float | None = None) -> Window:
     """The gate of the second pass, ``cycles`` wide, in ``samples (n,)`` whose first pick is at ``place``; the
     whole gate, 0 … n, where a second pass is not worth its while.
 
-    ``period`` in samples: that of the centre frequency, estimated around the echo where it is None.
+    ``period`` in samples: that of the centre frequency, estimated around the echo where it is None;
+    ``median`` of ``samples`` in counts, where it is known already.
     """
     n = len(samples)
-    median = float(np.partition(samples, n // 2)[n // 2])
+    if median is None:
+        median = float(np.partition(samples, n // 2)[n // 2])
     rough = period or _period(samples, place - n / 32, place + max(256.0, n / 8))
     first, last = _clipped(n, place - ECHO_CYCLES[0] * rough, place + ECHO_CYCLES[1] * rough)
-    anchor = first + int(np.argmax(np.abs(samples[first:last] - np.float32(median))))
+    anchor = first + int(np.abs(samples[first:last] - np.float32(median)).argmax())
     before, after = SPECTRUM_CYCLES
     fine = period or _period(samples, anchor - before * rough, anchor + after * rough)
     width = max(round(2.0 ** (round(math.log2(cycles * fine) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)),
@@ -123,7 +126,8 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     """
     n, median = len(samples), np.float32(window.median)
     begin, end = _clipped(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
-    peak = float(np.abs(samples[begin:end] - median).max())
+    echo = samples[begin:end]
+    peak = max(abs(float(echo[echo.argmax()] - median)), abs(float(echo[echo.argmin()] - median)))
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)] - median
     noise = max(math.sqrt(float(np.dot(quiet, quiet)) / len(quiet)), QUANTISATION_RMS)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)

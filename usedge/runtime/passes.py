@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from usedge.ascan import AScan
 from usedge.backends import Backend
@@ -56,7 +58,7 @@ class Passes:
         Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
         """
         self.laps_ns = {"preprocess": 0, "infer": 0}
-        prepared, first = self._look(gated)
+        prepared, first = self._look(gated.samples)
         snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         patch = self.spec.patch * prepared.step
         if first.p_no_echo > no_echo:
@@ -64,27 +66,27 @@ class Passes:
         place = _placed(first, patch)
         onset = min(place.onset, len(gated.samples))
         if self.spec.zoom:
-            place, onset = self._again(gated, place)
+            place, onset = self._again(gated, place, prepared.median[0])
         return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset)
 
-    def _look(self, gated: AScan) -> tuple[Prepared, Pointing]:
+    def _look(self, samples: NDArray[np.int16]) -> tuple[Prepared, Pointing]:
         clock = time.perf_counter_ns
         begun = clock()
-        prepared = self._prepare(gated)
+        prepared = self._prepare.one(samples)
         ready = clock()
         out = self.backend.infer(prepared.x)
         self.laps_ns["preprocess"] += ready - begun
         self.laps_ns["infer"] += clock() - ready
         return prepared, decode_one(out[0])
 
-    def _again(self, gated: AScan, place: Place) -> tuple[Place, float]:
+    def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, float]:
         """Where both passes together put the echo, and where it begins, in native samples."""
         clock = time.perf_counter_ns
         begun, samples = clock(), gated.samples
-        window = zoom(samples, place.onset, self.spec.zoom, self._period(gated))
+        window = zoom(samples, place.onset, self.spec.zoom, self._period(gated), median)
         self.laps_ns["preprocess"] += clock() - begun
         if window.stop - window.start < len(samples):
-            prepared, found = self._look(replace(gated, samples=samples[window.start : window.stop]))
+            prepared, found = self._look(samples[window.start : window.stop])
             second = _placed(found, self.spec.patch * prepared.step, window.start)
             place = surer(place, second, window)
         return place, settle(samples, place, window)

@@ -70,13 +70,14 @@ class ModelPicker:
 
 def unfit(samples: NDArray[np.int16]) -> str | None:
     """Why ``samples (n,)`` hold nothing that could be timed; None where they may."""
-    low, high = int(samples.min()), int(samples.max())
+    low, high = int(samples[samples.argmin()]), int(samples[samples.argmax()])
     if low == high:
         return "out_of_distribution"
     if high - low < LEAST_SWING:
         return None
-    at_limits = min(np.count_nonzero(samples == low), np.count_nonzero(samples == high))
-    return "saturated" if at_limits > SATURATED * len(samples) else None
+    most = SATURATED * len(samples)
+    at_limits = all(np.count_nonzero(samples == limit) > most for limit in (low, high))
+    return "saturated" if at_limits else None
 
 
 def open_runtime(bundle: Bundle, runtime: str) -> tuple[Infer, NDArray[np.float32]]:

@@ -41,14 +41,20 @@ def akaike(x: ArrayLike, least: float = 0.0) -> FloatArray:
     n = len(y)
     if n < MIN_SAMPLES:
         raise InputError(f"{n} samples are too few for the AIC.", f"Give at least {MIN_SAMPLES}.")
-    y = y - y.mean()
-    k = np.arange(2, n - 2)
-    sums, squares = np.cumsum(y), np.cumsum(y * y)
-    floor = max(1e-9 * squares[-1] / n + 1e-300, least)
-    before = squares[k - 1] / k - (sums[k - 1] / k) ** 2
-    after = (squares[-1] - squares[k - 1]) / (n - k) - ((sums[-1] - sums[k - 1]) / (n - k)) ** 2
-    quiet, loud = np.log(np.maximum(before, floor)), np.log(np.maximum(after, floor))
-    criterion: FloatArray = k * quiet + (n - k - 1) * loud
+    y = y - np.add.reduce(y) / n
+    k = np.arange(2.0, n - 2.0)
+    left = n - k
+    sums, squares = y.cumsum(), np.multiply(y, y).cumsum()
+    total, power = sums[-1], squares[-1]
+    sums, squares = sums[1 : n - 3], squares[1 : n - 3]
+    before = squares / k - np.square(sums / k)
+    after = (power - squares) / left - np.square((total - sums) / left)
+    floor = max(1e-9 * float(power) / n + 1e-300, least)
+    quiet = np.log(np.maximum(before, floor, out=before), out=before)
+    loud = np.log(np.maximum(after, floor, out=after), out=after)
+    quiet *= k
+    loud *= left - 1.0
+    criterion: FloatArray = quiet + loud
     return criterion
 
 

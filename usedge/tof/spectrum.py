@@ -27,53 +27,80 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
     Raises InputError for fewer than 8 samples and for NaN or infinity among them; a constant A-scan has no
     spectrum and gives fs / 8.
     """
-    rows = np.atleast_2d(np.asarray(samples, np.float64))
-    n = rows.shape[-1]
+    given = np.asarray(samples)
+    n = given.shape[-1]
     if n < MIN_SAMPLES:
         raise InputError(f"{n} samples are too few for a spectrum.", f"Give at least {MIN_SAMPLES}.")
-    if not np.isfinite(rows).all():
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise InputError("an A-scan with NaN or infinity has no spectrum.", "Leave it out.")
-    plan = _plan(n)
-    spectra = np.square(np.abs(np.fft.rfft((rows - _middles(rows)) * plan.window, plan.size)))
-    shares = spectra / np.maximum(spectra.sum(-1, keepdims=True), 1e-300)
-    power = shares[0] if len(shares) == 1 else np.median(shares, axis=0)
+    plan, window = _plan(n), _window(n)
+    if given.ndim == 1:
+        power = _power(given, window, plan.size)
+    else:
+        spectra = np.stack([_power(row, window, plan.size) for row in given])
+        power = np.median(spectra / np.maximum(spectra.sum(-1, keepdims=True), 1e-300), axis=0)
     power[: plan.wander] = 0.0
-    if not power.any():
+    total = np.empty(len(power) + 1)
+    total[0] = 0.0
+    power.cumsum(out=total[1:])
+    if not total[-1]:
         return fs_hz / 8.0
-    total = np.concatenate(([0.0], np.cumsum(power)))
-    top = int(np.argmax((total[plan.high] - total[plan.low]) / plan.width))
+    bands = total.take(plan.high)
+    bands -= total.take(plan.low)
+    bands /= plan.width
+    top = int(bands.argmax())
     first, stop = top // 2 + 1, min(2 * top, len(power))
-    above = np.maximum(power[first:stop] - _middles(power[np.newaxis])[0, 0], 0.0)
-    weight = float(above.sum())
-    centre = float(np.arange(first, stop) @ above) / weight if weight else float(top)
+    above = power[first:stop] - _middle(power)
+    np.maximum(above, 0.0, out=above)
+    weight = float(np.add.reduce(above))
+    centre = float(np.dot(plan.bins[first:stop], above)) / weight if weight else float(top)
     return centre * fs_hz / plan.size
 
 
 class _Plan(NamedTuple):
-    """What every spectrum of ``n`` samples needs: FFT ``size``, ``window (n,)``, how many bins are left out
-    as baseline ``wander``, and for each bin the band around it, ``low`` to ``high``, ``width`` bins of it.
+    """What spectra of ``n`` samples need: FFT ``size``, how many bins are left out as baseline ``wander``,
+    ``bins`` by number, and for each the band around it, ``low`` to ``high``, ``width`` bins of it.
     """
 
     size: int
-    window: FloatArray
     wander: int
+    bins: FloatArray
     low: NDArray[np.intp]
     high: NDArray[np.intp]
-    width: NDArray[np.intp]
+    width: FloatArray
+
+
+@lru_cache(maxsize=1024)
+def _plan(n: int) -> _Plan:
+    size = max(256, 1 << (n - 1).bit_length())
+    return _Plan(size, math.ceil(max(size / 200, 3 * size / n)), *_bands(size, size // n))
 
 
 @lru_cache(maxsize=64)
-def _plan(n: int) -> _Plan:
-    size = max(256, 1 << (n - 1).bit_length())
-    bins, spread = np.arange(size // 2 + 1), size // n
+def _bands(size: int, spread: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp], FloatArray]:
+    bins = np.arange(size // 2 + 1)
     low = np.maximum((bins * 0.85).astype(np.intp) - spread, 0)
     high = np.minimum((bins * 1.15).astype(np.intp) + spread + 1, len(bins))
-    return _Plan(size, np.hanning(n), math.ceil(max(size / 200, 3 * size / n)), low, high, high - low)
+    return bins.astype(np.float64), low, high, (high - low).astype(np.float64)
 
 
-def _middles(rows: FloatArray) -> FloatArray:
-    """The median (rows, 1) of each row; np.median takes several times as long for one short row."""
-    low, high = (rows.shape[-1] - 1) // 2, rows.shape[-1] // 2
-    ranks = np.partition(rows, (low, high), axis=-1)
-    middle: FloatArray = (0.5 * (ranks[..., low] + ranks[..., high]))[..., np.newaxis]
-    return middle
+@lru_cache(maxsize=256)
+def _window(n: int) -> FloatArray:
+    return np.hanning(n)
+
+
+def _power(row: NDArray[np.generic], window: FloatArray, size: int) -> FloatArray:
+    """Power spectrum (size // 2 + 1,) of ``row (n,)`` less its median."""
+    x: FloatArray = row - np.float64(_middle(row))
+    x *= window
+    parts = np.fft.rfft(x, size).view(np.float64)
+    parts *= parts
+    return parts[::2] + parts[1::2]
+
+
+def _middle(row: NDArray[np.generic]) -> float:
+    """The median of ``row (n,)``; np.median takes several times as long for one short row."""
+    low, high = (len(row) - 1) // 2, len(row) // 2
+    ranks = row.copy()
+    ranks.partition((low, high))
+    return 0.5 * (float(ranks[low]) + float(ranks[high]))

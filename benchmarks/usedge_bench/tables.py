@@ -116,3 +116,22 @@ def _readers(report: dict[str, Any]) -> list[str]:
 
 def _host_table(report: dict[str, Any]) -> list[str]:
     return ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in _host(report))]
+
+
+def throughput_table(report: dict[str, Any]) -> str:
+    """The highest PRF that every reader kept up with."""
+    lines = ["| reader, on one core | A-scans/s without a loss | first loss at |", "|---|---|---|"]
+    lines += [f"| {row['contender']} | {_rate(row['sustained_hz'])} | {_first_loss(row)} |"
+              for row in report["rows"]]
+    return "\n".join([*lines, "", *_readers(report), *_host_table(report)])
+
+
+def _rate(prf_hz: float | None) -> str:
+    return "none" if prf_hz is None else f"{prf_hz:,.0f}"
+
+
+def _first_loss(row: dict[str, Any]) -> str:
+    if row["first_loss_hz"] is None:
+        return "none"
+    limit = " (the virtual transducer's own limit)" if row["limited_by"] == "transducer" else ""
+    return f"{row['first_loss_hz']:,.0f} Hz{limit}"

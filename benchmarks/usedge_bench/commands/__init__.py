@@ -10,7 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 
 SUITE = "suite"
 """The command that a line without any of the others means, as in ``usedge bench latency``."""
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "compare": ("usedge_bench.commands.compare", "Two reports: better, worse or no difference, by figure."),
+}
 """Command → the module with its ``app``, and what it does."""
 
 

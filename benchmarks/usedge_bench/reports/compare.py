@@ -1,0 +1,191 @@
+"""Two reports of one suite held against one another: a verdict for each figure, with its uncertainty.
+
+The interval of a change is that of a bootstrap over the values which both reports hold: neighbours are drawn
+in blocks (H. R. Künsch, 1989: "The jackknife and the bootstrap for general stationary observations"), what
+was measured in turns is drawn turn by turn. It tells what varies within a run, and nothing of what differs
+between two hours of the same machine: therefore ratios to a peer in the same run come first.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usedge.errors import InputError
+from usedge_bench.reports.figure import LESS, P50, Figure
+from usedge_bench.reports.read import Report, host_class
+from usedge_bench.reports.shapes import SHAPES
+
+FORMAT_VERSION = 1
+RESAMPLES = 1000
+TAILS = (2.5, 97.5)
+"""Percent: the ends of a 95 % interval."""
+MARGIN = 0.02
+"""A change of less is called none, however sure: two runs of one build differ by as much."""
+LEAST_VALUES = LEAST_BEYOND = 5
+"""With fewer values, or fewer beyond a percentile, drawing them again says nothing."""
+CHUNK = 1 << 21
+BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
+ONE_ONLY = "not in both"
+NO_VALUES = "no values stored"
+OTHER_HOST = "another host class: only ratios decide"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure in both reports. ``change`` is b / a − 1, ``low`` to ``high`` its 95 % interval."""
+
+    name: str
+    unit: str
+    better: str
+    ratio: bool
+    a: float | None
+    b: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Lines, those that decide first, and what the reader must know of the two runs."""
+
+    suite: str
+    lines: list[Line]
+    notes: list[str]
+
+    def count(self, verdict: str) -> int:
+        """How many lines are of that verdict."""
+        return sum(line.verdict == verdict for line in self.lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {"format_version": FORMAT_VERSION, "suite": self.suite, "notes": self.notes,
+                "figures": [asdict(line) for line in self.lines]}
+
+
+def compare(a: Report, b: Report, seed: int = 0, margin: float = MARGIN) -> Comparison:
+    """Verdicts on ``b`` against ``a``; raises InputError where they are of two suites."""
+    if a["suite"] != b["suite"]:
+        raise InputError(f"A is of the suite {a['suite']}, B of {b['suite']}.", "Compare two of one suite.")
+    figures = SHAPES[a["suite"]].figures
+    mine = {figure.name: figure for figure in figures(a)}
+    theirs = {figure.name: figure for figure in figures(b)}
+    same_host = host_class(a) == host_class(b)
+    names = [*mine, *(name for name in theirs if name not in mine)]
+    lines = [_line(mine.get(name), theirs.get(name), same_host, seed, margin) for name in names]
+    return Comparison(a["suite"], lines, list(_notes(a, b)))
+
+
+def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin: float) -> Line:
+    some = a or b
+    assert some is not None
+    told = (some.name, some.unit, some.better, some.ratio, a and a.value, b and b.value)
+    if a is None or b is None or a.value is None or b.value is None:
+        return Line(*told, None, None, None, UNDECIDED, ONE_ONLY)
+    change = b.value / a.value - 1.0 if a.value else None
+    if a.counted:
+        return Line(*told, change, None, None, _counted(a, b))
+    drawn = [_drawn(figure, [seed, side, zlib.crc32(some.name.encode())])
+             for side, figure in enumerate((a, b))]
+    if change is None or drawn[0] is None or drawn[1] is None:
+        return Line(*told, change, None, None, UNDECIDED, NO_VALUES)
+    ends = np.percentile(drawn[1] / drawn[0] - 1.0, TAILS)
+    low, high = (round(float(end), 5) for end in ends)
+    if not (same_host or some.ratio):
+        return Line(*told, change, low, high, UNDECIDED, OTHER_HOST)
+    return Line(*told, change, low, high, _verdict(low, high, margin, some.better))
+
+
+def _counted(a: Figure, b: Figure) -> str:
+    if a.value == b.value or a.value is None or b.value is None:
+        return SAME
+    return BETTER if (b.value < a.value) == (a.better == LESS) else WORSE
+
+
+def _verdict(low: float, high: float, margin: float, better: str) -> str:
+    """The whole interval must lie beyond the margin; a faster run has its rates above, its times below."""
+    if low > margin:
+        return WORSE if better == LESS else BETTER
+    if high < -margin / (1.0 + margin):
+        return BETTER if better == LESS else WORSE
+    return SAME
+
+
+def _drawn(figure: Figure, seed: list[int]) -> Floats | None:
+    """The figure of every resample (RESAMPLES,); None where that says nothing."""
+    values, over = _array(figure.values), _array(figure.over)
+    if values is None or (figure.share > P50 and (1 - figure.share) * len(values) < LEAST_BEYOND):
+        return None
+    rng = np.random.default_rng(seed)
+    if figure.over is None:
+        return _positive(_percentiles(_redrawn(values, figure.block, rng), figure.share))
+    if over is None:
+        return None
+    if figure.turn and len(values) == len(over) >= 2 * figure.turn:
+        return _in_turns(values, over, figure, rng)
+    return _positive(_percentiles(_redrawn(values, figure.block, rng), figure.share),
+                     _percentiles(_redrawn(over, figure.block, rng), P50))
+
+
+def _array(values: Sequence[float] | None) -> Floats | None:
+    x = np.asarray(values or [], np.float64)
+    return x if len(x) >= LEAST_VALUES and np.isfinite(x).all() else None
+
+
+def _redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """RESAMPLES rows of n values, in parts that fit the memory of a small board."""
+    n = len(values)
+    block = max(1, min(block, n // 4))
+    rows = max(1, CHUNK // n)
+    for begin in range(0, RESAMPLES, rows):
+        starts = rng.integers(0, n - block + 1, (min(rows, RESAMPLES - begin), -(-n // block), 1))
+        yield values[(starts + np.arange(block)).reshape(len(starts), -1)[:, :n]]
+
+
+def _percentiles(parts: Iterable[Floats], share: float) -> Floats:
+    return np.concatenate([np.quantile(part, share, axis=1) for part in parts])
+
+
+def _in_turns(values: Floats, over: Floats, figure: Figure, rng: np.random.Generator) -> Floats | None:
+    """Both by the same turns: what disturbed a turn disturbed both."""
+    turns = len(values) // figure.turn
+    drawn = rng.integers(0, turns, (RESAMPLES, turns))
+    mine, theirs = (x[: turns * figure.turn].reshape(turns, -1)[drawn].reshape(RESAMPLES, -1)
+                    for x in (values, over))
+    return _positive(np.quantile(mine, figure.share, axis=1), np.quantile(theirs, P50, axis=1))
+
+
+def _positive(figure: Floats, over: Floats | None = None) -> Floats | None:
+    """The quotient; None where a resample has nothing to divide by, in it or by it."""
+    if over is not None and not (over > 0).all():
+        return None
+    found = figure if over is None else figure / over
+    return found if (found > 0).all() else None
+
+
+def _notes(a: Report, b: Report) -> Iterator[str]:
+    for name, report in (("A", a), ("B", b)):
+        if not report.get("stable", True):
+            yield f"{name} is unstable: {'; '.join(report['unstable_because']) or 'no reason told'}"
+    if host_class(a) != host_class(b):
+        yield f"A ran on {host_class(a)}; B on {host_class(b)}: only ratios decide"
+    for key in sorted(set(a["settings"]) | set(b["settings"])):
+        mine, theirs = (each["settings"].get(key) for each in (a, b))
+        if mine != theirs:
+            yield f"{key} is {mine} in A and {theirs} in B"
+    sealed = [report.get("bundle", {}).get("sha256", "") for report in (a, b)]
+    if sealed[0] != sealed[1]:
+        yield f"the bundles differ: {sealed[0][:8] or 'none'} and {sealed[1][:8] or 'none'}"
+    versions = [report.get("version", "unknown") for report in (a, b)]
+    if versions[0] != versions[1]:
+        yield f"written by usedge {versions[0]} and {versions[1]}"

@@ -1,0 +1,52 @@
+"""Keys that the reports of several suites share, and what a suite's report is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from usedge_bench.reports.figure import Figure
+from usedge_bench.reports.keys import Description, Each
+from usedge_bench.suite import KINDS
+
+HOST: Description = {
+    "machine": "text", "cpu": "text", "cores": "count?", "system": "text", "python": "text", "numpy": "text",
+    "governor": "text?", "load_1min": "number", "torch?": "text", "threads?": "count",
+}
+BUNDLE: Description = {"name": "text", "sha256": "text", "variant?": "text"}
+CONDITIONS: Description = {
+    "pinned": Each(["count"]),
+    "parts": [{"part": "text", "seconds": "number", "own_cores": "number?", "others_cores": "number?",
+               "steal_cores": "number?", "hottest_c": "number?", "clock_mhz": "number?",
+               "throttled": "count?", "held_back": "count?"}],
+}
+STABLE: Description = {"stable": "flag", "unstable_because": ["text"]}
+SETTING = {"int": "count", "float": "number", "str": "text"}
+
+
+def settings(suite: str) -> Description:
+    """The numbers of a suite; one that a later usedge added lacks in older reports."""
+    return {f"{field.name}?": SETTING.get(str(field.type), ["scalar"]) for field in fields(KINDS[suite])}
+
+
+def keys(suite: str, **own: Description) -> Description:
+    """The keys of a suite's report: those that all have, and its ``own``."""
+    return {"format_version": "count", "suite": "text", "version?": "text", "host": HOST,
+            "settings": settings(suite), "conditions?": CONDITIONS, "seconds?": "number", **own}
+
+
+def percentiles(unit: str = "us") -> Description:
+    """p50 to p99.9 and the maximum of durations; null where nothing was counted or nothing came."""
+    names = ("p50", "p90", "p99", "p99_9", "max")
+    return {**{f"{name}_{unit}": "number?" for name in names}, "n?": "count",
+            f"ci95_{unit}?": Each("any")}  # two numbers, or null
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A suite's report: its newest ``version``, the ``keys`` that it may hold, and its ``figures``."""
+
+    version: int
+    keys: Description
+    figures: Callable[[dict[str, Any]], Iterator[Figure]]

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from usedge import __version__
 from usedge.ascan import AScan
 from usedge.bundle import Bundle
-from usedge.meter import STAGES, Histogram, Meter, host_facts
+from usedge.meter import STAGES, Meter
 from usedge.reading import Reading
 from usedge.runtime.choice import choose
 from usedge.runtime.picker import open_model_picker
@@ -27,15 +26,17 @@ from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
 from usedge.sources import SourceOptions
 from usedge.sources.sim import SimSource
+from usedge_bench.conditions import Watch, cores_apart, on_cores
 from usedge_bench.peers import time_peers
+from usedge_bench.percentiles import summary
+from usedge_bench.report import LatencyReport, common
 from usedge_bench.suite import LatencySuite
 
-FORMAT_VERSION = 1
-LOAD_LIMIT = 0.5
-"""1-minute load of other work, in cores, above which a run is called unstable."""
 TAIL_LIMIT = 2.0
 """p99 / p50 above which a run is called unstable."""
 COLD_START_S = 30.0
+METER_BLOCK = 50
+"""Laps between two readings of the clock, so that the reading costs next to nothing."""
 
 
 class RecordingMeter(Meter):
@@ -49,13 +50,29 @@ class RecordingMeter(Meter):
         """Keep ``ns``."""
         self.values_ns[stage].append(ns)
 
-    def after(self, warmup: int) -> dict[str, Histogram]:
-        """Histograms by stage, without the first ``warmup`` durations of each."""
-        histograms = {name: Histogram() for name in self.values_ns}
-        for stage, values in self.values_ns.items():
-            for ns in values[warmup:]:
-                histograms[stage].add(ns)
-        return histograms
+    def figures(self, warmup: int, seed: int) -> dict[str, dict[str, Any]]:
+        """Percentiles by stage, without the first ``warmup`` durations of each."""
+        return {stage: summary(np.array(values[warmup:]) * 1e-3, seed)
+                for stage, values in self.values_ns.items()}
+
+
+def metering_ns(values_ns: dict[str, list[int]]) -> dict[str, float]:
+    """What metering adds to each stage in a run, ns: two readings of the clock and a count, by the meter of
+    ``usedge run`` on these very durations. The median over blocks.
+    """
+    meter, clock, found = Meter(), time.perf_counter_ns, {}
+    for stage, values in values_ns.items():
+        took = []
+        for begin in range(0, len(values), METER_BLOCK):
+            block = values[begin : begin + METER_BLOCK]
+            started = clock()
+            for ns in block:
+                lap = clock()
+                lap = clock() - lap
+                meter.add(stage, ns)
+            took.append((clock() - started) / len(block))
+        found[stage] = round(median(took), 1)
+    return found
 
 
 class _Ticker:
@@ -88,15 +105,11 @@ def _stream(
 
 @contextmanager
 def _cores_apart(source: SimSource) -> Iterator[None]:
-    """This process on the first core, the transducer on the last: a real one takes no core from us."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        source.cores = {cores[-1]}
-        os.sched_setaffinity(0, {cores[0]})
-    try:
+    """This process on the first core, the transducer on the last."""
+    ours, theirs = cores_apart()
+    source.cores = theirs
+    with on_cores(ours):
         yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 def _cold_start(bundle: Bundle, suite: LatencySuite, summary: Path) -> tuple[float, float]:
@@ -122,16 +135,14 @@ def _cold_start(bundle: Bundle, suite: LatencySuite, summary: Path) -> tuple[flo
         emulator.communicate()
 
 
-def _unstable(host: dict[str, Any], stages: dict[str, Any], dropped: int) -> list[str]:
+def _unstable(stages: dict[str, Any], dropped: int) -> list[str]:
     why = []
-    if host["load_1min"] > LOAD_LIMIT:
-        why.append(f"other work was running (1-minute load {host['load_1min']}); close it and run again")
     whole = stages["wire_to_reading"]
     if whole["p99_us"] > TAIL_LIMIT * whole["p50_us"]:
         tail = whole["p99_us"] / whole["p50_us"]
-        why.append(f"wire-to-reading p99 is {tail:.1f} × p50; pin a core or run again")
+        why.append(f"wire-to-reading p99 is {tail:.1f} × p50; run again, under the governor performance")
     if dropped:
-        why.append(f"{dropped} A-scans were dropped")
+        why.append(f"{dropped} A-scans were dropped; ask for a lower prf_hz")
     return why
 
 
@@ -141,40 +152,39 @@ def _overhead_share(meter: RecordingMeter, warmup: int) -> float | None:
     return round(float(np.median(1 - infer / whole)), 4) if len(infer) == len(whole) > 0 else None
 
 
-def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the suite on ``bundle``, by the runtime that ``usedge run`` takes here, and return the report.
+def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None]) -> LatencyReport:
+    """Run the suite on ``bundle``, by the runtime that ``usedge run`` takes here, and return the report."""
+    watch = Watch(say)
+    watch.pinned = dict(zip(("run", "transducer"), map(sorted, cores_apart()), strict=True))
+    runtime = choose(bundle, say)
+    with watch.part("streaming", f"streaming {suite.ascans} A-scans at {suite.prf_hz:g} Hz …"):
+        run, meter, _ = _stream(bundle, runtime, suite, suite.ascans + suite.warmup, suite.prf_hz)
+    with watch.part("idle", f"streaming {suite.idle_ascans} A-scans at {suite.idle_prf_hz:g} Hz …"):
+        _, idle, _ = _stream(bundle, runtime, suite, suite.idle_ascans, suite.idle_prf_hz)
+    with watch.part("burst", f"streaming {suite.burst} A-scans as fast as they are read …"):
+        burst, _, burst_s = _stream(bundle, runtime, suite, suite.burst, 0.0)
+    with watch.part("peers", "timing the peers, interleaved …"):
+        peers, ratios, times_us = time_peers(bundle, runtime, suite)
+    with watch.part("start", f"starting {suite.cold_starts} fresh processes …"):
+        cold = _cold_starts(bundle, suite)
+    stages = meter.figures(suite.warmup, suite.seed)
+    return LatencyReport(
+        **common("latency", suite, watch, _unstable(stages, run.dropped)),
+        bundle={"name": bundle.name, "sha256": bundle.sha256, "variant": peers[0]["name"]},
+        stages=stages, stages_idle=idle.figures(0, suite.seed),
+        overhead_share=_overhead_share(meter, suite.warmup),
+        meter_overhead_ns=metering_ns(meter.values_ns),
+        throughput={"ascans_per_s": round((burst.classified + burst.abstained) / burst_s, 1),
+                    "dropped": burst.dropped, "received": burst.source.counts.received},
+        peers=peers, ratio_p50=ratios, peak_rss_mb=max(rss for _, rss in cold),
+        first_reading_s=round(median(first for first, _ in cold), 3),
+        first_reading_all_s=[round(first, 3) for first, _ in cold],
+        values_us={name: np.round(np.array(values[suite.warmup :]) * 1e-3, 1).tolist()
+                   for name, values in meter.values_ns.items()},
+        values_peers_us=times_us,
+    )
 
-    Its keys are in docs/benchmarking.md.
-    """
-    host, runtime = host_facts(), choose(bundle, say)
-    say(f"streaming {suite.ascans} A-scans at {suite.prf_hz:g} Hz …")
-    run, meter, _ = _stream(bundle, runtime, suite, suite.ascans + suite.warmup, suite.prf_hz)
-    stages = {name: histogram.summary("_us") for name, histogram in meter.after(suite.warmup).items()}
-    say(f"streaming {suite.idle_ascans} A-scans at {suite.idle_prf_hz:g} Hz …")
-    _, idle, _ = _stream(bundle, runtime, suite, suite.idle_ascans, suite.idle_prf_hz)
-    say(f"streaming {suite.burst} A-scans as fast as they are read …")
-    burst, _, burst_s = _stream(bundle, runtime, suite, suite.burst, 0.0)
-    say("timing the peers, interleaved …")
-    peers, ratios, times_us = time_peers(bundle, runtime, suite)
-    say(f"starting {suite.cold_starts} fresh processes …")
+
+def _cold_starts(bundle: Bundle, suite: LatencySuite) -> list[tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder:
-        cold = [_cold_start(bundle, suite, Path(folder) / "summary.json") for _ in range(suite.cold_starts)]
-    why = _unstable(host, stages, run.dropped)
-    return {
-        "format_version": FORMAT_VERSION, "suite": "latency", "version": __version__, "host": host,
-        "bundle": {"name": bundle.name, "sha256": bundle.sha256, "variant": peers[0]["name"]},
-        "settings": {name: getattr(suite, name) for name in suite.__slots__},
-        "stages": stages,
-        "stages_idle": {name: histogram.summary("_us") for name, histogram in idle.after(0).items()},
-        "overhead_share": _overhead_share(meter, suite.warmup),
-        "throughput": {"ascans_per_s": round((burst.classified + burst.abstained) / burst_s, 1),
-                       "dropped": burst.dropped, "received": burst.source.counts.received},
-        "peers": peers, "ratio_p50": ratios,
-        "peak_rss_mb": max(rss for _, rss in cold),
-        "first_reading_s": round(median(first for first, _ in cold), 3),
-        "first_reading_all_s": [round(first, 3) for first, _ in cold],
-        "stable": not why, "unstable_because": why,
-        "values_us": {name: np.round(np.array(values[suite.warmup :]) * 1e-3, 1).tolist()
-                      for name, values in meter.values_ns.items()},
-        "values_peers_us": times_us,
-    }
+        return [_cold_start(bundle, suite, Path(folder) / "summary.json") for _ in range(suite.cold_starts)]

@@ -13,6 +13,7 @@ from usedge.bundle import Bundle, Variant
 from usedge.errors import MissingExtraError
 from usedge.preprocess import Preprocessor
 from usedge.synth import FS_HZ, generate
+from usedge_bench.percentiles import summary
 from usedge_bench.suite import LatencySuite
 
 REFERENCE = "onnxruntime-fp32"
@@ -56,10 +57,13 @@ def time_peers(bundle: Bundle, runtime: str, suite: LatencySuite
                     times[name].append(time.perf_counter_ns() - begun)
     for backend in backends.values():
         backend.close()
-    peers: list[dict[str, Any]] = [{"name": name, "p50_us": round(float(np.percentile(values, 50)) * 1e-3, 1),
-              "p99_us": round(float(np.percentile(values, 99)) * 1e-3, 1), "n": len(values)}
-             for name, values in times.items()]
+    every = {name: np.round(np.array(values) * 1e-3, 1).tolist() for name, values in times.items()}
+    peers = [_row(name, values, suite.seed) for name, values in every.items()]
     by_name = {peer["name"]: peer["p50_us"] for peer in peers}
     ratios = {REFERENCE: round(peers[0]["p50_us"] / by_name[REFERENCE], 3)} if REFERENCE in by_name else {}
-    every = {name: np.round(np.array(values) * 1e-3, 1).tolist() for name, values in times.items()}
     return peers, ratios, every
+
+
+def _row(name: str, values_us: list[float], seed: int) -> dict[str, Any]:
+    told = summary(values_us, seed)
+    return {"name": name, **{key: told[key] for key in ("p50_us", "p90_us", "p99_us", "ci95_us", "n")}}

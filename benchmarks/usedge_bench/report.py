@@ -56,6 +56,7 @@ class LatencyReport(Report):
     first_reading_s: float
     first_reading_all_s: list[float]
     values_us: dict[str, list[float]]
+    values_peers_us: dict[str, list[float]]
 
 
 class OpenLoopRow(TypedDict):

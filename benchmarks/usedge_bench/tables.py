@@ -74,12 +74,18 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
         *figures,
         ("outside the network (wire, preprocessing, bookkeeping)",
          f"{report['overhead_share']:.0%} of the whole"),
+        *_metering(report),
         ("throughput, free-running",
          f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
         ("peak RSS of `usedge run`", f"{report['peak_rss_mb']:.0f} MB"),
         ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
         *_host(report),
     ]
+
+
+def _metering(report: dict[str, Any]) -> list[tuple[str, str]]:
+    metering_ns = report.get("meter_overhead_ns", {}).values()
+    return [("metering, a stage", f"{max(metering_ns) * 1e-3:.2f} µs at most")] if metering_ns else []
 
 
 def _host(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -89,7 +89,8 @@ def compare(a: Report, b: Report, seed: int = 0, margin: float = MARGIN) -> Comp
 def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin: float) -> Line:
     some = a or b
     assert some is not None
-    told = (some.name, some.unit, some.better, some.ratio, a and a.value, b and b.value)
+    values = (a.value if a else None, b.value if b else None)
+    told = (some.name, some.unit, some.better, some.ratio, *values)
     if a is None or b is None or a.value is None or b.value is None:
         return Line(*told, None, None, None, UNDECIDED, ONE_ONLY)
     change = b.value / a.value - 1.0 if a.value else None

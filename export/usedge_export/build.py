@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,16 +24,22 @@ from usedge_export.golden_choice import choose
 from usedge_export.litert_variant import litert_fp32, litert_int8
 from usedge_export.material import Material, labelled, synthetic
 from usedge_export.native_variant import native_int8
+from usedge_export.onnx_plain import without_notes
 from usedge_export.onnx_variant import onnx_fp32, onnx_int8
 from usedge_export.operating import calibration, no_echo_limit
 from usedge_export.parity import Figures
 from usedge_export.recipe import NATIVE, OperatingSettings, Recipe
 from usedge_export.trial import Trial, measure, open_variants, run
-from usedge_export.verdict import choose_defaults, gate
+from usedge_export.verdict import choose_defaults, gate, near_fp32, stored
+
+
+def _onnx_plain(model: nn.Module, n_samples: int) -> bytes:
+    return without_notes(onnx_fp32(model, n_samples))
+
 
 CONVERTERS: dict[str, tuple[Callable[[nn.Module, int], bytes], Callable[[bytes], bytes]]] = {
     "litert": (litert_fp32, litert_int8),
-    "onnx": (onnx_fp32, onnx_int8),
+    "onnx": (_onnx_plain, onnx_int8),
 }
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer",
             "ai-edge-litert", "numpy")
@@ -54,7 +61,7 @@ class Exported:
         variants = {name: self._variant(name) for name in self.figures}
         return {"format_version": 1, "bundle": str(self.bundle.path), "sha256": self.bundle.sha256,
                 "bytes": self.bundle.path.stat().st_size, "torch": self.torch, "variants": variants,
-                "seconds": round(self.seconds, 1)}
+                "seconds": round(self.seconds, 1), "host": host_facts()}
 
     def _variant(self, name: str) -> dict[str, Any]:
         written = self.bundle.variants.get(name)
@@ -73,9 +80,9 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     """
     begun = time.monotonic()
     checkpoint = load_checkpoint(folder, "tof")
+    materials = _materials(checkpoint, recipe, calibrate)  # first: a file of no use is refused at once
     thresholds = _thresholds(folder, checkpoint, recipe.operating, calibrate, say)
     patch_ns = 1e3 * recipe.parity.gate_us / checkpoint.spec.n_patches
-    materials = _materials(checkpoint, recipe, calibrate)
     model = checkpoint.model()
     contents = convert(model, checkpoint.spec.n_samples, recipe.variants, say)
     models = open_variants(contents)
@@ -88,7 +95,10 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     accepted = {name: models[name] for name in contents if name not in refused}
     golden = _golden(trials[0], accepted, thresholds.no_echo, recipe)
     defaults = choose_defaults({name: measured[name] for name in accepted})
-    variants = {name: _parts(name, contents[name], measured[name], name in defaults) for name in accepted}
+    for line in near_fp32({name: measured[name] for name in accepted}):
+        say(line)
+    variants = {name: _parts(name, contents[name], stored(measured[name]), name in defaults)
+                for name in accepted}
     original = trials[0].original(thresholds.no_echo, patch_ns)
     provenance = _provenance(folder, checkpoint, recipe, calibrate) | {"torch": original, "refused": refused}
     parts = BundleParts(out.stem, checkpoint.spec, thresholds, variants, golden, provenance)
@@ -156,12 +166,12 @@ def _parts(name: str, content: bytes, parity: Figures, default: bool) -> Variant
 
 def _provenance(folder: Path, checkpoint: Checkpoint, recipe: Recipe,
                 calibrate: Path | None) -> dict[str, Any]:
-    """Where the bundle comes from, as JSON values: no paths, no host name."""
+    """Where the bundle comes from, as JSON values: no paths, no host name, nothing that varies."""
     return {
         "usedge": __version__, "checkpoint": checkpoint.record, "config": checkpoint.config.to_dict(),
         "weights_sha256": _sha256(folder / WEIGHTS), "recipe": recipe.to_dict(),
         "calibrate": {"file": calibrate.name, "sha256": _sha256(calibrate)} if calibrate else None,
-        "packages": {name: _version(name) for name in PACKAGES}, "host": host_facts(),
+        "packages": {name: _version(name) for name in PACKAGES}, "machine": platform.machine(),
     }
 
 

@@ -10,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from usedge.ascan import cut_gate
+from usedge.errors import InputError
+from usedge.labelled import LabelledSet, load_labelled
 from usedge.spec import SignalSpec
 from usedge.training.stream import CHUNK, Batch, Prepare, SynthStream
 from usedge_export.recipe import ParitySettings
@@ -35,11 +38,26 @@ def synthetic(settings: ParitySettings, spec: SignalSpec) -> Material:
 
 
 def labelled(path: Path, spec: SignalSpec) -> Material:
-    """Every gate of a labelled A-scan file; raises InputError where it cannot be read."""
-    from usedge.labelled import load_labelled
+    """Every gate of a labelled A-scan file.
 
-    gates = Prepare(spec).labelled(load_labelled(path))
+    Raises InputError where it cannot be read, and for a gate that is constant or too short for the network.
+    """
+    loaded = load_labelled(path)
+    _check_swing(loaded)
+    try:
+        gates = Prepare(spec).labelled(loaded)
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.next_step) from None
     return Material(path.name, gates.x.numpy(), gates.onset.numpy())
+
+
+def _check_swing(loaded: LabelledSet) -> None:
+    """A device gives no ToF for a constant gate, whatever the network would say of it."""
+    for i in range(len(loaded)):
+        gated = cut_gate(loaded.ascan(i), loaded.gate(i)).samples
+        if gated.min() == gated.max():
+            raise InputError(f"{loaded.path}: the gate of row {i} is constant, which no receiver sends.",
+                             "Leave it out.")
 
 
 @torch.inference_mode()

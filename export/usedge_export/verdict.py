@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from usedge.errors import GateFailedError
 from usedge_export.parity import Figures, faults
 from usedge_export.recipe import Recipe
+from usedge_export.speed import TIMES
+
+NEAR_FP32 = 0.1
+"""A ratio to fp32 that is no further from 1 may fall on its other side at the next export."""
 
 
 def gate(measured: Mapping[str, Figures], recipe: Recipe) -> dict[str, list[str]]:
@@ -28,15 +32,27 @@ def gate(measured: Mapping[str, Figures], recipe: Recipe) -> dict[str, list[str]
 
 
 def choose_defaults(accepted: Mapping[str, Figures]) -> set[str]:
-    """The fastest variant of each runtime; marks in its figures each slower than the runtime's fp32."""
-    fastest: dict[str, str] = {}
-    for name, values in accepted.items():
+    """int8 of each runtime, or fp32 where int8 is missing or slower; marks the slower in its figures.
+
+    The median ratio over rounds is all of the timing that enters: what is stored must not vary with it.
+    """
+    chosen: dict[str, str] = {}
+    for name, values in sorted(accepted.items(), key=lambda each: not each[0].endswith("int8")):
         values["slower_than_fp32"] = (values["ratio_fp32"] or 0.0) > 1.0
         runtime = name.partition("-")[0]
-        if runtime not in fastest or _rank(values) < _rank(accepted[fastest[runtime]]):
-            fastest[runtime] = name
-    return set(fastest.values())
+        if runtime not in chosen or accepted[chosen[runtime]]["slower_than_fp32"]:
+            chosen[runtime] = name
+    return set(chosen.values())
 
 
-def _rank(values: Figures) -> tuple[bool, float]:
-    return bool(values["slower_than_fp32"]), float(values["p50_us"])
+def stored(values: Figures) -> Figures:
+    """The figures that a bundle bears: those that the next export of the same checkpoint measures again."""
+    return {key: value for key, value in values.items() if key not in TIMES}
+
+
+def near_fp32(accepted: Mapping[str, Figures]) -> list[str]:
+    """A line on each int8 variant that is hardly faster or slower than fp32 in the same runtime."""
+    return [f"{name} takes {values['ratio_fp32']:.2f} of the time of fp32: another export may call it"
+            f" {'faster' if values['slower_than_fp32'] else 'slower'}, and then its bundle differs"
+            for name, values in accepted.items()
+            if name.endswith("int8") and abs((values["ratio_fp32"] or 0.0) - 1.0) <= NEAR_FP32]

@@ -12,7 +12,7 @@ from usedge import resources
 from usedge.errors import GateFailedError
 from usedge_export.parity import Figures, faults, figures, scores
 from usedge_export.recipe import Recipe, read_recipe
-from usedge_export.verdict import choose_defaults, gate
+from usedge_export.verdict import choose_defaults, gate, near_fp32, stored
 
 NO_ECHO, PATCH_NS, PATCHES = 0.5, 800.0, 64
 
@@ -108,7 +108,7 @@ def took(p50_us: float, ratio_fp32: float | None) -> Figures:
     return {"p50_us": p50_us, "ratio_fp32": ratio_fp32}
 
 
-def test_fastest_of_each_runtime_is_its_default() -> None:
+def test_int8_is_the_default_unless_it_is_slower() -> None:
     accepted = {"litert-fp32": took(900, 1.0), "litert-int8": took(500, 0.55), "onnx-fp32": took(1200, 1.0)}
     assert choose_defaults(accepted) == {"litert-int8", "onnx-fp32"}
     assert not any(values["slower_than_fp32"] for values in accepted.values())
@@ -119,3 +119,18 @@ def test_slower_than_fp32_is_marked_and_never_default() -> None:
     accepted = {"litert-int8": took(880, 1.2), "litert-fp32": took(900, 1.0)}
     assert choose_defaults(accepted) == {"litert-fp32"}
     assert accepted["litert-int8"]["slower_than_fp32"] is True
+
+
+def test_what_is_stored_holds_no_time() -> None:
+    accepted = {"litert-int8": PERFECT | took(880, 0.5)}
+    choose_defaults(accepted)
+    assert stored(accepted["litert-int8"]) == PERFECT | {"slower_than_fp32": False}
+
+
+def test_a_verdict_that_another_export_may_turn_is_told() -> None:
+    assert near_fp32({"litert-int8": took(500, 0.5), "litert-fp32": took(900, 1.0),
+                      "native-int8": took(400, None), "onnx-fp32": took(900, 1.0)}) == []
+    accepted = {"onnx-int8": took(900, 0.98)}
+    choose_defaults(accepted)
+    assert near_fp32(accepted) == ["onnx-int8 takes 0.98 of the time of fp32: another export may call it"
+                                   " slower, and then its bundle differs"]

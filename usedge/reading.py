@@ -9,7 +9,8 @@ from usedge.ascan import AScan
 from usedge.ranging import Ranging
 from usedge.tof import Difference, Pick
 
-ABSTENTIONS = ("no_echo", "low_confidence", "saturated", "out_of_distribution")
+ABSTENTIONS = ("no_echo", "low_confidence", "saturated", "out_of_distribution", "disagreement")
+REASONS = ("constant", "not_finite", "envelope", "short", "flat", "tone", "later", "earlier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Smoothed:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One classified A-scan. Times: ``t_ns`` host clock at its last byte, ``tof_us`` µs after the main bang,
-    ``latency_us`` from its last byte to this reading. ``abstain`` says why ``tof_us`` is None.
+    ``latency_us`` from its last byte to this reading. ``abstain`` says why ``tof_us`` is None,
+    ``reason`` which rule it was where an abstention has several.
     ``distance_sd_mm`` is the distance's standard uncertainty, None where a part of it is unknown.
 
     Some runs add keys: ``gate`` is the gate's name, where there are several; ``difference`` is that to a
@@ -48,6 +50,7 @@ class Reading:
     smoothed: Smoothed | None = None
     echoes_us: tuple[float, ...] | None = None
     echo_to_echo_mm: float | None = None
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's keys, floats rounded to what they can mean (ToF to a picosecond)."""
@@ -56,7 +59,7 @@ class Reading:
             "confidence": round(self.confidence, 4), "snr_db": round(self.snr_db, 2),
             "distance_mm": _rounded(self.distance_mm, 5),
             "distance_sd_mm": _rounded(self.distance_sd_mm, 5), "latency_us": round(self.latency_us, 1),
-            "abstain": self.abstain,
+            "abstain": self.abstain, "reason": self.reason,
         }
         if self.gate is not None:
             values["gate"] = self.gate
@@ -80,8 +83,8 @@ class Reading:
                 f' "confidence": {self.confidence:.4f}, "snr_db": {self.snr_db:.2f},'
                 f' "distance_mm": {_fixed(self.distance_mm, 5)},'
                 f' "distance_sd_mm": {_fixed(self.distance_sd_mm, 5)}, "latency_us": {self.latency_us:.1f},'
-                f' "abstain": {_quoted(self.abstain)}{self._gate_json()}{self._dtof_json()}'
-                f'{self._echoes_json()}{self._smoothed_json()}}}')
+                f' "abstain": {_quoted(self.abstain)}, "reason": {_quoted(self.reason)}'
+                f'{self._gate_json()}{self._dtof_json()}{self._echoes_json()}{self._smoothed_json()}}}')
 
     def _gate_json(self) -> str:
         return "" if self.gate is None else f', "gate": "{self.gate}"'
@@ -127,7 +130,7 @@ def make_reading(ascan: AScan, pick: Pick, now_ns: int, ranging: Ranging | None 
         distance_sd_mm = ranging.distance_sd_mm(pick.tof_us, ascan.sample_us)
     return Reading(ascan.seq, ascan.t_ns, pick.tof_us, pick.label, pick.confidence, pick.snr_db, distance_mm,
                    (now_ns - ascan.t_ns) * 1e-3, pick.abstain, difference, distance_sd_mm, gate, smoothed,
-                   pick.echoes_us, _echo_to_echo_mm(pick, ranging))
+                   pick.echoes_us, _echo_to_echo_mm(pick, ranging), pick.reason)
 
 
 def _echo_to_echo_mm(pick: Pick, ranging: Ranging | None) -> float | None:

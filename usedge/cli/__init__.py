@@ -20,10 +20,12 @@ COMMANDS = {
     "run": "usedge.cli.run:app",
     "calibrate": "usedge.cli.calibrate:app",
     "doctor": "usedge.cli.doctor:app",
+    "boards": "usedge.cli.boards:app",
     "service": "usedge.cli.service:app",
     "record": "usedge.cli.record:app",
     "recover": "usedge.cli.recover:app",
     "convert": "usedge.cli.convert:app",
+    "sign": "usedge.cli.sign:app",
     "emulate": "usedge.cli.emulate:app",
     "synth": "usedge.cli.synth:app",
     "harden": "usedge.cli.harden:app",
@@ -104,5 +106,7 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"usedge: {message}\n")
+    from usedge.cli.talk import tell
+
+    tell(f"usedge: {message}\n")
     sys.exit(code)

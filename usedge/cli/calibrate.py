@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,15 +14,32 @@ import typer
 
 from usedge import __version__
 from usedge.cli.distance import Gates, Mode, OffsetUs, SpeedOfSound
+from usedge.cli.link import (
+    BAUD,
+    PATIENCE_S,
+    Baud,
+    FsMhz,
+    Patience,
+    Payload,
+    Prf,
+    Protocol,
+    Reconnect,
+    T0Us,
+    Wait,
+    source_options,
+)
 from usedge.cli.options import new_app
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
     from usedge.calibration import Calibration, Target
+    from usedge.gates import NamedGate
     from usedge.ranging import Ranging
     from usedge.runtime.calibrate import Answers
     from usedge.sound import Stated
+    from usedge.sources import SourceOptions
     from usedge.spec import Gate
+    from usedge.tof import Picker
 
 app = new_app()
 
@@ -44,49 +62,70 @@ def calibrate(  # noqa: PLR0913, PLR0917 - its options
     runtime: Annotated[str, typer.Option(help="auto, litert, onnx, native or classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
-    baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
-    protocol: Annotated[str, typer.Option(help="auto, usfp, wulpus, p0rk or pic0rick.")] = "auto",
-    fs_mhz: Annotated[float | None, typer.Option(help="Sampling rate, where the wire does not say.")] = None,
-    t0_us: Annotated[float | None, typer.Option(help="Main bang to first sample, likewise.")] = None,
-    prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
-    patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
+    baud: Baud = BAUD,
+    protocol: Protocol = "auto",
+    payload: Payload = "int16",
+    fs_mhz: FsMhz = None,
+    t0_us: T0Us = None,
+    prf: Prf = 0.0,
+    patience: Patience = PATIENCE_S,
+    reconnect: Reconnect = True,
+    wait: Wait = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
 ) -> None:
     """Time the echoes of known targets, and write speed and offset for `usedge run --calibration`.
 
     Two targets give both. One gives the offset with --speed-of-sound, else the speed with --offset-us.
     """
-    from usedge.calibration import Calibration, write_calibration
     from usedge.cli.distance import open_picker, picker_facts
     from usedge.gates import parse_gates
-    from usedge.runtime.calibrate import answers_of
-    from usedge.sources import SourceOptions, open_source
 
     wanted = _wanted(target or [], thickness, speed_of_sound, offset_us, mode)
-    parsed = parse_gates(gate or ())
-    gates: list[Gate | None] = [each.gate for each in parsed]
+    gates = parse_gates(gate or ())
     _check_counts(len(wanted), len(gates), len(port), thickness is not None)
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"calibration {out} cannot be written.", "Name a file in a folder that exists.")
-    for name, value in (("--fs-mhz", fs_mhz), ("--f0-mhz", f0_mhz)):
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"{name} {value} is not positive.", "Give it in MHz.")
-    options = SourceOptions(baud, protocol, patience, count, prf, "int16", fs_mhz * 1e6 if fs_mhz else None,
-                            t0_us)
+    _check_rest(out, f0_mhz)
+    options = source_options(baud, protocol, patience, count, prf, payload, fs_mhz, t0_us, reconnect, wait)
     picker, facts = open_picker(runtime, bundle, method, f0_mhz * 1e6 if f0_mhz else None)
-    answers = []
-    for i, each in enumerate(wanted):
-        if len(wanted) > len(port):
-            _await_target(each, i)
-        places = gates if thickness else gates[i : i + 1] or gates[:1]
-        answers.append(answers_of(open_source(port[i % len(port)], options), picker, places or [None], count))
+    answers = _answers(port, options, picker, wanted, [each.gate for each in gates], thickness is not None)
     targets, ranging = (_thickness(answers[0], wanted[0], offset_us) if thickness
                         else _targets(answers, wanted, speed_of_sound, offset_us, mode))
+    _show(_written(out, targets, ranging, gates, picker_facts(facts, method)), out, as_json)
+
+
+def _check_rest(out: Path, f0_mhz: float | None) -> None:
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"calibration {out} cannot be written.", "Name a file in a folder that exists.")
+    if f0_mhz is not None and not 0 < f0_mhz < float("inf"):
+        raise InputError(f"--f0-mhz {f0_mhz} is not positive.", "Give it in MHz.")
+
+
+def _answers(ports: list[str], options: SourceOptions, picker: Picker, wanted: list[Stated],
+             gates: list[Gate], thickness: bool) -> list[Answers]:
+    """What ``picker`` answers to the A-scans of each target; who is at the terminal is asked to put it there
+    where several share a port.
+    """
+    from usedge.runtime.calibrate import answers_of
+    from usedge.sources import open_source
+
+    answers = []
+    for i, each in enumerate(wanted):
+        if len(wanted) > len(ports):
+            _await_target(each, i)
+        places = gates if thickness else gates[i : i + 1] or gates[:1]
+        answers.append(answers_of(open_source(ports[i % len(ports)], options), picker, places or [None],
+                                  options.count))
+    return answers
+
+
+def _written(out: Path, targets: tuple[Target, ...], ranging: Ranging, gates: Sequence[NamedGate],
+             picker: dict[str, Any]) -> Calibration:
+    from usedge.calibration import Calibration, write_calibration
+
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    calibration = Calibration(ranging, targets, tuple(each.name for each in parsed),
-                              picker_facts(facts, method), made, __version__).fitted()
+    calibration = Calibration(ranging, targets, tuple(each.name for each in gates), picker, made,
+                              __version__).fitted()
     write_calibration(out, calibration)
-    _show(calibration, out, as_json)
+    return calibration
 
 
 def _wanted(targets: list[str], thickness: str | None, speed: str | None, offset: str | None, mode: str

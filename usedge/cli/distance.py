@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from usedge.cli.options import opened
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
     from usedge.ranging import Ranging
+    from usedge.runtime.doubts import Doubts
     from usedge.sound import Stated
     from usedge.tof import Picker
 
@@ -25,21 +27,28 @@ SpeedOfSound = Annotated[str | None, typer.Option(
 Mode = Annotated[str, typer.Option(help="pulse-echo (there and back) or pitch-catch (one way).")]
 OffsetUs = Annotated[str | None, typer.Option(help="Delay line and electronics, taken off the ToF.")]
 
+Doubt = Annotated[list[str] | None, typer.Option(
+    metavar="RULE=LIMIT", help="When to withhold an answer: flat, tone, later, earlier; =off; none.")]
+
 
 def open_picker(runtime: str, bundle: Path | None, method: str, f0_hz: float | None,
-                passes: int = 2, say: Callable[[str], None] = lambda _: None
-                ) -> tuple[Picker, dict[str, Any] | None]:
-    """The classical picker ``method``, or that of a bundle (None: the shipped one) and the bundle's facts."""
+                passes: int = 2, say: Callable[[str], None] = lambda _: None, doubts: Doubts | None = None,
+                signed_by: Path | None = None) -> tuple[Picker, dict[str, Any] | None]:
+    """The classical picker ``method``, or that of a bundle (None: the shipped one) and the bundle's facts.
+
+    ``signed_by`` is a public key that must have signed the bundle.
+    """
     if runtime == "classical":
+        if signed_by is not None:
+            raise InputError("--runtime classical runs no bundle whose signature could be required.",
+                             "Leave --require-signature away.")
         from usedge.tof import classical_picker
 
         return classical_picker(method, f0_hz), None
-    from usedge.bundle import read_bundle
-    from usedge.resources import shipped_bundle
     from usedge.runtime.picker import open_model_picker
 
-    chosen = read_bundle(bundle or shipped_bundle())
-    picker = open_model_picker(chosen, runtime, f0_hz, passes, say)
+    chosen = opened(bundle, signed_by)
+    picker = open_model_picker(chosen, runtime, f0_hz, passes, say, doubts)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
                     "runtime": picker.variant.runtime}
 

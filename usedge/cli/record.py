@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import sys
 import threading
@@ -13,6 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from usedge.cli.link import (
+    BAUD,
+    PATIENCE_S,
+    Baud,
+    Count,
+    FsMhz,
+    Patience,
+    Payload,
+    Prf,
+    Protocol,
+    Reconnect,
+    Seconds,
+    T0Us,
+    Wait,
+    check_numbers,
+    source_options,
+)
 from usedge.cli.options import new_app
 from usedge.cli.recording import (
     RECORDER_TALK,
@@ -24,7 +40,6 @@ from usedge.cli.recording import (
     recorder_of,
     tell_recorded,
 )
-from usedge.errors import InputError
 
 if TYPE_CHECKING:
     from usedge.recording import Recorder
@@ -37,18 +52,17 @@ app = new_app()
 def record(  # noqa: PLR0913, PLR0917 - its options
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Recording to make (.usrec).")],
     port: Annotated[str, typer.Option(help="As of usedge run: /dev/…, socket://…, sim://, raw:FILE.")],
-    baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
-    protocol: Annotated[str, typer.Option(help="auto, usfp, wulpus, p0rk or pic0rick.")] = "auto",
-    payload: Annotated[str, typer.Option(help="USFP payload to ask for: int16, packed12, rice.")] = "int16",
-    fs_mhz: Annotated[float | None, typer.Option(help="Sampling rate, where the wire does not say.")] = None,
-    t0_us: Annotated[float | None, typer.Option(help="Main bang to first sample, likewise.")] = None,
-    prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
-    count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
-    patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
-    reconnect: Annotated[bool, typer.Option(
-        "--reconnect/--no-reconnect", help="Wait, without end, for a port or board that goes away.")] = True,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for port and board at the start too.")] = False,
+    baud: Baud = BAUD,
+    protocol: Protocol = "auto",
+    payload: Payload = "int16",
+    fs_mhz: FsMhz = None,
+    t0_us: T0Us = None,
+    prf: Prf = 0.0,
+    count: Count = 0,
+    seconds: Seconds = 0.0,
+    patience: Patience = PATIENCE_S,
+    reconnect: Reconnect = True,
+    wait: Wait = False,
     sync_s: SyncS = 1.0,
     rotate_mb: RotateMb = 0.0,
     rotate_s: RotateS = 0.0,
@@ -58,18 +72,12 @@ def record(  # noqa: PLR0913, PLR0917 - its options
 ) -> None:
     """Record A-scans from PORT to FILE, which a power cut or a full disk does not spoil."""
     from usedge.cli.talk import DeviceTalk
-    from usedge.sources import SourceOptions, open_source
+    from usedge.sources import open_source
     from usedge.sources.told import RUN_TALK
 
-    for name, value in (("fs-mhz", fs_mhz), ("t0-us", t0_us), ("prf", prf), ("seconds", seconds),
-                        ("patience", patience)):
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"--{name} {value} is no number to work with.")
-    if fs_mhz is not None and not fs_mhz > 0:
-        raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
-    source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
-                                             fs_mhz * 1e6 if fs_mhz else None, t0_us,
-                                             reconnect or wait, wait))
+    check_numbers(seconds=seconds)
+    source = open_source(port, source_options(baud, protocol, patience, count, prf, payload, fs_mhz, t0_us,
+                                              reconnect, wait))
     recorder = recorder_of(file, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
     assert recorder is not None
     interrupted = threading.Event()

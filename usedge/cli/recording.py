@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,8 +45,10 @@ def recorder_of(path: Path | None, policy: tuple[float, float, float, float, boo
 def tell_recorded(summary: dict[str, Any]) -> None:
     """Say on stderr what ``summary`` counts of a recording; nothing where there was none."""
     if "recorded" in summary:
+        from usedge.cli.talk import tell
+
         files = summary["record_files"]
-        sys.stderr.write(
+        tell(
             f"usedge: {summary['recorded']} A-scans recorded in {files} file{'' if files == 1 else 's'},"
             f" {summary['record_dropped']} not; {summary['record_faults']} faults,"
             f" {summary['record_removed']} old files removed.\n")

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from usedge.cli.distance import Gates, Mode, OffsetUs, SpeedOfSound
-from usedge.cli.options import new_app
+from usedge.cli.distance import Doubt, Gates, Mode, OffsetUs, SpeedOfSound
+from usedge.cli.link import (
+    BAUD,
+    PATIENCE_S,
+    Baud,
+    Count,
+    FsMhz,
+    Patience,
+    Payload,
+    Prf,
+    Protocol,
+    Reconnect,
+    Seconds,
+    T0Us,
+    Wait,
+    check_numbers,
+    source_options,
+)
+from usedge.cli.options import RequireSignature, new_app
 from usedge.cli.recording import (
     RECORDER_TALK,
     Compress,
@@ -29,9 +44,11 @@ from usedge.cli.recording import (
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
+    from usedge.cli.talk import DeviceTalk
     from usedge.gates import NamedGate
     from usedge.ranging import Ranging
     from usedge.runtime.lane import Lane
+    from usedge.runtime.notify import Notifier
     from usedge.runtime.runner import Run
     from usedge.sinks import Sink
     from usedge.smooth import Smooth
@@ -43,12 +60,13 @@ app = new_app()
 def run(  # noqa: PLR0913, PLR0917 - its options
     port: Annotated[str, typer.Option(
         help="/dev/…, usb:VID:PID[:SERIAL], socket://host:port, sim://, replay:FILE or raw:FILE.")],
-    baud: Annotated[int, typer.Option(min=1, help="Baud rate of a serial port.")] = 921_600,
-    protocol: Annotated[str, typer.Option(help="auto, usfp, wulpus, p0rk or pic0rick.")] = "auto",
-    payload: Annotated[str, typer.Option(help="USFP payload to ask for: int16, packed12, rice.")] = "int16",
-    fs_mhz: Annotated[float | None, typer.Option(help="Sampling rate, where the wire does not say.")] = None,
-    t0_us: Annotated[float | None, typer.Option(help="Main bang to first sample, likewise.")] = None,
+    baud: Baud = BAUD,
+    protocol: Protocol = "auto",
+    payload: Payload = "int16",
+    fs_mhz: FsMhz = None,
+    t0_us: T0Us = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
+    require_signature: RequireSignature = None,
     gate: Gates = None,
     speed_of_sound: SpeedOfSound = None,
     mode: Mode = "pulse-echo",
@@ -63,17 +81,17 @@ def run(  # noqa: PLR0913, PLR0917 - its options
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     passes: Annotated[int, typer.Option(
         min=1, max=2, help="1: without the second look around the echo; quicker, coarser.")] = 2,
+    doubt: Doubt = None,
     echoes: Annotated[int, typer.Option(
         help="Most echoes to find; over 1 adds echoes_us, echo_to_echo_mm.")] = 1,
     reference: Annotated[Path | None, typer.Option(
         help="File of still A-scans; adds dtof_ns, the difference to their mean.")] = None,
-    prf: Annotated[float, typer.Option(min=0.0, help="PRF to ask the device for; 0: its own.")] = 0.0,
-    count: Annotated[int, typer.Option(min=0, help="Stop after this many A-scans.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after this many seconds.")] = 0.0,
-    patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a valid frame.")] = 5.0,
-    reconnect: Annotated[bool, typer.Option(
-        "--reconnect/--no-reconnect", help="Wait, without end, for a port or board that goes away.")] = True,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for port and board at the start too.")] = False,
+    prf: Prf = 0.0,
+    count: Count = 0,
+    seconds: Seconds = 0.0,
+    patience: Patience = PATIENCE_S,
+    reconnect: Reconnect = True,
+    wait: Wait = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines even on a terminal.")] = False,
     sink: Annotated[list[str] | None, typer.Option(
         metavar="URL", help="jsonl:, csv:, mqtt:, prometheus:, influx+http:, web: …; repeatable.")] = None,
@@ -87,48 +105,37 @@ def run(  # noqa: PLR0913, PLR0917 - its options
 ) -> None:
     """Stream A-scans from PORT, classify their ToF, and write readings to stdout."""
     from usedge.cli.distance import open_picker, picker_facts, ranging_of
-    from usedge.cli.talk import DeviceTalk
     from usedge.gates import parse_gates
-    from usedge.runtime.echoes import EchoTrain
-    from usedge.runtime.notify import Notifier, told
+    from usedge.runtime.doubts import Doubts
+    from usedge.runtime.echoes import seeker
     from usedge.runtime.runner import Run, RunOptions
     from usedge.smooth import Smooth
-    from usedge.sources import SourceOptions, open_source
-    from usedge.sources.told import RUN_TALK
+    from usedge.sources import open_source
 
-    _check_numbers(baud=baud, fs_mhz=fs_mhz, t0_us=t0_us, prf=prf,
-                   seconds=seconds, patience=patience)
-    if summary is not None and (summary.is_dir() or not summary.parent.is_dir()):
-        raise InputError(f"summary {summary} cannot be written.", "Name a file in a folder that exists.")
+    check_numbers(seconds=seconds)
+    _check_summary(summary)
     gates, smoothing = parse_gates(gate or ()), Smooth.parse(smooth) if smooth else None
-    if fs_mhz is not None and not fs_mhz > 0:
-        raise InputError(f"sampling rate {fs_mhz:g} MHz is not positive.", "WULPUS: 8, 4, 2, 1 or 0.5.")
-    source = open_source(port, SourceOptions(baud, protocol, patience, count, prf, payload,
-                                             fs_mhz * 1e6 if fs_mhz else None, t0_us,
-                                             reconnect or wait, wait))
-    stop = threading.Event()
+    source = open_source(port, source_options(baud, protocol, patience, count, prf, payload, fs_mhz, t0_us,
+                                              reconnect, wait))
     f0_hz = f0_mhz * 1e6 if f0_mhz else None
-    picker, facts = open_picker(runtime, bundle, method, f0_hz, passes, _say)
+    picker, facts = open_picker(runtime, bundle, method, f0_hz, passes, _say, Doubts.parse(doubt or ()),
+                                require_signature)
     ranging = ranging_of(speed_of_sound, mode, offset_us, calibration, tof_sd_ns, picker_facts(facts, method))
-    lanes = _lanes(gates, ranging, smoothing, reference, f0_hz)
-
-    def leave(*_: object) -> None:
-        stop.set()
-        notifier.stopping()
-        source.stop()  # it may still be looking for a board
-
-    live = sys.stdout.isatty() and not as_json
-    seeker = picker if echoes == 1 else EchoTrain(picker, echoes)
-    job = Run(source, seeker, [], RunOptions(count, seconds), facts, lanes, stop=stop)
-    notifier = Notifier(job.alive, lambda: told(job.counters()))
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, leave)
+    job = Run(source, seeker(picker, echoes), [], RunOptions(count, seconds), facts,
+              _lanes(gates, ranging, smoothing, reference, f0_hz))
     job.recorder = recorder_of(record, (sync_s, rotate_mb, rotate_s, quota_mb, compress), port, source)
-    others = _sinks(job, port, sink or ())
+    _go(job, port, sink or (), sys.stdout.isatty() and not as_json, summary)
+
+
+def _go(job: Run, port: str, sinks: Sequence[str], live: bool, summary: Path | None) -> None:
+    """Run ``job`` to its end and give the account, whatever that end is."""
+    from usedge.runtime.notify import Notifier, told
+
+    notifier = Notifier(job.alive, lambda: told(job.counters()))
+    _leave_by_signal(job, notifier)
+    others = _sinks(job, port, sinks)
     job.sinks = [_sink(job, port, live), *others]
-    talk = DeviceTalk(live)
-    run_talk = DeviceTalk(live, RUN_TALK, "usedge")
-    recorder_talk = DeviceTalk(live, RECORDER_TALK, "usedge")
+    talks = _talks(live)
     try:
         with notifier:
             job.go()
@@ -136,18 +143,35 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        for each in (talk, run_talk, recorder_talk):
+        for each in talks:
             each.close()
         _report(job.summary(), summary, live)
-    if stop.is_set():
+    if job.stop.is_set():
         raise typer.Exit(130)
 
 
-def _check_numbers(**options: float | None) -> None:
-    """Refuse "nan" and "inf", which pass every test of a least value."""
-    for name, value in options.items():
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"--{name.replace('_', '-')} {value} is no number to work with.")
+def _leave_by_signal(job: Run, notifier: Notifier) -> None:
+    """Ctrl-C and SIGTERM end ``job`` in order."""
+    def leave(*_: object) -> None:
+        job.stop.set()
+        notifier.stopping()
+        job.source.stop()  # it may still be looking for a board
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, leave)
+
+
+def _talks(live: bool) -> list[DeviceTalk]:
+    """What board, run and recorder say goes to stderr from now on."""
+    from usedge.cli.talk import DeviceTalk
+    from usedge.sources.told import RUN_TALK
+
+    return [DeviceTalk(live), *(DeviceTalk(live, log, "usedge") for log in (RUN_TALK, RECORDER_TALK))]
+
+
+def _check_summary(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise InputError(f"summary {path} cannot be written.", "Name a file in a folder that exists.")
 
 
 def _lanes(gates: tuple[NamedGate, ...], ranging: Ranging | None, smooth: Smooth | None,
@@ -174,7 +198,7 @@ def _sink(job: Any, port: str, live: bool) -> Sink:
         return LiveView(job, port)
     from usedge.sinks import JsonLines
 
-    return JsonLines()
+    return JsonLines(over=job.over, say=_say)
 
 
 def _sinks(job: Run, port: str, urls: Sequence[str]) -> Sequence[Sink]:
@@ -188,9 +212,9 @@ def _sinks(job: Run, port: str, urls: Sequence[str]) -> Sequence[Sink]:
 
 def _say(text: str) -> None:
     # A live view catches what is written to sys.stderr and shows it above itself, on stdout's terminal.
-    stream = sys.stderr if sys.stderr.isatty() else sys.__stderr__ or sys.stderr
-    stream.write(f"usedge: {text}\n")
-    stream.flush()
+    from usedge.cli.talk import tell
+
+    tell(f"usedge: {text}\n", sys.stderr if sys.stderr.isatty() else sys.__stderr__)
 
 
 def _interruptions(summary: dict[str, Any]) -> str:
@@ -204,18 +228,24 @@ def _interruptions(summary: dict[str, Any]) -> str:
 def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
     from usedge.files import write_whole
 
-    if path is not None:
-        write_whole(path, (json.dumps(summary, indent=1) + "\n").encode())
-    latency = summary["latency_us"]
-    sys.stderr.write(
-        f"usedge: {summary['received']} received, {summary['classified']} classified,"
-        f" {summary['abstained']} abstained, {summary['dropped']} dropped, {summary['unread']} unread,"
-        f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
-        f"{_interruptions(summary)}"
-        f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
-        f" peak RSS {summary['peak_rss_mb']} MB"
-        f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")
+    try:
+        if path is not None:
+            write_whole(path, (json.dumps(summary, indent=1) + "\n").encode())
+    finally:
+        _tell_account(summary, live)
+
+
+def _tell_account(summary: dict[str, Any], live: bool) -> None:
+    from usedge.cli.talk import tell
+
+    latency, bundle = summary["latency_us"], summary["bundle"]
+    tell(f"usedge: {summary['received']} received, {summary['classified']} classified,"
+         f" {summary['abstained']} abstained, {summary['dropped']} dropped, {summary['unread']} unread,"
+         f" {summary['seq_gaps']} lost on the wire, {summary['crc_errors']} corrupted;"
+         f"{_interruptions(summary)}"
+         f" latency p50 {latency['p50'] or 0:.0f} µs, p99 {latency['p99'] or 0:.0f} µs;"
+         f" peak RSS {summary['peak_rss_mb']} MB"
+         f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")
     tell_recorded(summary)
-    bundle = summary["bundle"]
     if live and bundle:
-        sys.stderr.write(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")
+        tell(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")

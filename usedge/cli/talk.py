@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections import deque
+from typing import TextIO
 
+from usedge.pipe import Pipe
 from usedge.sources.intake import DEVICE_TALK
 
 KEPT_LINES = 20
 LONGEST = 500
+PATIENCE_S = 1.0
+"""How long a line waits for whoever reads stderr; those behind it not at all, until one is taken again."""
+
+
+class Stderr:
+    """Writes lines to stderr, from any thread. Nobody reads it, and its pipe is full: they are lost, but
+    nothing waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stuck = False
+
+    def __call__(self, text: str, stream: TextIO | None = None) -> None:
+        """Write ``text``, ``stream`` instead of the present stderr where it is given."""
+        stream = stream or sys.stderr
+        fd = None if stream.isatty() else _descriptor(stream)
+        if fd is None:
+            stream.write(text)
+            stream.flush()
+            return
+        with self._lock:
+            until = time.monotonic() + (0.0 if self._stuck else PATIENCE_S)
+            stream.flush()
+            self._stuck = not Pipe(fd, lambda: time.monotonic() >= until).write(text.encode())
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # a stream of a test, or of a terminal's view
+        return None
+
+
+tell = Stderr()
+"""The one that all commands share."""
 
 
 class DeviceTalk(logging.Handler):
@@ -39,4 +79,4 @@ class DeviceTalk(logging.Handler):
 
     def _flush_lines(self) -> None:
         while self._lines:
-            sys.stderr.write(self._lines.popleft())
+            tell(self._lines.popleft())

@@ -53,3 +53,8 @@ def _behind(gated: AScan, tof_us: float) -> AScan:
     """What of ``gated`` comes after the echo at ``tof_us``."""
     start = passed(gated.samples, (tof_us - gated.t0_us) / gated.sample_us)
     return replace(gated, samples=gated.samples[start:], t0_us=gated.t0_us + start * gated.sample_us)
+
+
+def seeker(picker: Picker, echoes: int) -> Picker:
+    """``picker`` for 1 echo, an EchoTrain for more; raises InputError for a number that cannot be."""
+    return picker if echoes == 1 else EchoTrain(picker, echoes)

@@ -12,7 +12,7 @@ from usedge.smooth import Smoother
 from usedge.spec import Gate
 from usedge.tof import Difference, Differential, Pick, Picker
 
-NO_RF = Pick(None, 0.0, 0.0, abstain="out_of_distribution")
+NO_RF = Pick(None, 0.0, 0.0, abstain="out_of_distribution", reason="envelope")
 """The answer to an envelope: the pickers time RF, whose phase an envelope has lost."""
 NO_RF_DIFFERENCE = Difference(None, 0.0, 0.0, abstain="out_of_distribution")
 

@@ -18,6 +18,9 @@ from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
 from usedge.zoom import Place, settle, surer, zoom
 
+LAPS = ("preprocess", "infer")
+"""Stages that ``Passes`` times."""
+
 
 class Found(NamedTuple):
     """What the passes found in a gate: ``p_no_echo`` and ``confidence`` as the network says them, ``snr_db``,
@@ -39,7 +42,8 @@ class Passes:
 
     ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo; raises InputError for
     one that is not positive. ``laps_ns`` says what the last gate took in the stages "preprocess" and "infer",
-    both passes together.
+    both passes together; ``whole`` is that gate as the first pass saw it, and ``period`` its echo's in native
+    samples, None where nobody told it and no second pass found it.
     """
 
     def __init__(self, spec: SignalSpec, backend: Backend, f0_hz: float | None = None) -> None:
@@ -47,6 +51,8 @@ class Passes:
             raise InputError(f"centre frequency {f0_hz * 1e-6:g} MHz is not positive.",
                              "Example: --f0-mhz 2.25")
         self.laps_ns: dict[str, int] = {}
+        self.whole: Prepared | None = None
+        self.period: float | None = None
         self.spec = spec
         self.backend = backend
         self.f0_hz = f0_hz
@@ -57,8 +63,9 @@ class Passes:
 
         Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
         """
-        self.laps_ns = {"preprocess": 0, "infer": 0}
+        self.laps_ns = dict.fromkeys(LAPS, 0)
         prepared, first = self._look(gated.samples)
+        self.whole, self.period = prepared, gated.fs_hz / self.f0_hz if self.f0_hz else None
         snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         patch = self.spec.patch * prepared.step
         if first.p_no_echo > no_echo:
@@ -85,6 +92,7 @@ class Passes:
         begun, samples = clock(), gated.samples
         window = zoom(samples, place.onset, self.spec.zoom, self._period(gated), median)
         self.laps_ns["preprocess"] += clock() - begun
+        self.period = window.period
         if window.stop - window.start < len(samples):
             prepared, found = self._look(samples[window.start : window.stop])
             second = _placed(found, self.spec.patch * prepared.step, window.start)

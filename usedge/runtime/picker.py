@@ -14,7 +14,8 @@ from usedge.bundle import Bundle, Variant, check_golden, read_bundle
 from usedge.golden import Infer
 from usedge.resources import shipped_bundle
 from usedge.runtime.choice import Say, choose
-from usedge.runtime.passes import Passes
+from usedge.runtime.doubts import Doubter, Doubts
+from usedge.runtime.passes import LAPS, Passes
 from usedge.tof import Pick
 
 CHOOSE = ("auto", "measure")
@@ -29,15 +30,17 @@ class ModelPicker:
     """A gate through both passes of the network (``Passes``) and the operating points of its bundle.
 
     ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo. ``passes`` 1 leaves the
-    second pass away, for a high PRF. ``laps_ns`` says what the last A-scan took in the stages "preprocess"
+    second pass away, for a high PRF. ``doubts`` are the rules by which an answer is withheld (None: the
+    defaults). ``laps_ns`` says what the last A-scan took in the stages "preprocess"
     and "infer".
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, backend: Backend, f0_hz: float | None = None,
-                 passes: int = 2) -> None:
+                 passes: int = 2, doubts: Doubts | None = None) -> None:
         self.variant = variant
         self._thresholds = bundle.thresholds
         self._passes = Passes(bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0), backend, f0_hz)
+        self._doubter = Doubter(bundle.spec, doubts or Doubts())
 
     @property
     def laps_ns(self) -> dict[str, int]:
@@ -48,18 +51,25 @@ class ModelPicker:
         """The onset of the first echo, or why there is none; raises InputError for too short a gate.
 
         ``abstain`` is "out_of_distribution" for a constant gate, which no receiver sends, "saturated" for one
-        that mostly lies at the ADC's limits, else "no_echo" or "low_confidence" by the bundle's thresholds.
+        that mostly lies at the ADC's limits, else "no_echo" or "low_confidence" by the bundle's thresholds,
+        or by a rule of ``doubts``, which ``reason`` then names.
         """
         limits = self._thresholds
+        self._passes.laps_ns = dict.fromkeys(LAPS, 0)
         odd = unfit(gated.samples)
         if odd is not None:
-            return Pick(None, 0.0, 0.0, abstain=odd)
+            reason = "constant" if odd == "out_of_distribution" else None
+            return Pick(None, 0.0, 0.0, abstain=odd, reason=reason)
         found = self._passes.find(gated, limits.no_echo)
         if found.onset is None:
             return Pick(None, found.p_no_echo, found.snr_db, abstain="no_echo")
         confidence = limits.calibrated(found.confidence)
         if confidence < limits.low_confidence:
             return Pick(None, confidence, found.snr_db, abstain="low_confidence")
+        assert self._passes.whole is not None
+        doubt = self._doubter.doubt(gated, self._passes.whole, found.snr_db, found.onset, self._passes.period)
+        if doubt is not None:
+            return Pick(None, confidence, found.snr_db, abstain=doubt.abstain, reason=doubt.reason)
         label = min(int(found.onset / found.patch), self._passes.spec.n_patches - 1)
         return Pick(gated.t0_us + found.onset * gated.sample_us, confidence, found.snr_db, label)
 
@@ -96,18 +106,19 @@ def _opened(bundle: Bundle, variant: Variant) -> Backend:
 
 
 def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None = None, passes: int = 2,
-                      say: Say = lambda _: None) -> ModelPicker:
+                      say: Say = lambda _: None, doubts: Doubts | None = None) -> ModelPicker:
     """A picker on ``runtime`` after it has answered the golden vectors; ``say`` is told of a choice ("auto":
     ``choice.choose``).
 
-    ``f0_hz`` and ``passes`` as ``ModelPicker`` takes them.
+    ``f0_hz``, ``passes`` and ``doubts`` as ``ModelPicker`` takes them.
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
     name = choose(bundle, say, anew=runtime == "measure") if runtime in CHOOSE else runtime
     variant = bundle.default_for(name)
-    return ModelPicker(bundle, variant, _opened(bundle, variant), f0_hz, passes)
+    return ModelPicker(bundle, variant, _opened(bundle, variant), f0_hz, passes, doubts)
 
 
-def load_model_picker(path: Path | None = None, runtime: str = "auto") -> ModelPicker:
+def load_model_picker(path: Path | None = None, runtime: str = "auto", doubts: Doubts | None = None
+                      ) -> ModelPicker:
     """A picker from a bundle file; None takes the shipped one."""
-    return open_model_picker(read_bundle(path or shipped_bundle()), runtime)
+    return open_model_picker(read_bundle(path or shipped_bundle()), runtime, doubts=doubts)

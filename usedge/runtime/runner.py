@@ -63,6 +63,7 @@ class Run:
     dropped: int = 0
     unread: int = 0
     first_reading_ns: int = 0
+    _until: float = field(default=float("inf"), init=False, repr=False)
     _feed: Feed | None = field(default=None, init=False, repr=False)
     _watching: list[Callable[[AScan], None]] = field(default_factory=list, init=False, repr=False)
     _named: list[tuple[str, Sink]] = field(default_factory=list, init=False, repr=False)
@@ -76,19 +77,23 @@ class Run:
 
         Raises LinkError when the port fails, InputError for an A-scan that does not cover the gate.
         """
-        until = time.monotonic() + self.options.seconds if self.options.seconds else float("inf")
+        self._until = time.monotonic() + self.options.seconds if self.options.seconds else float("inf")
         feed = self._feed = Feed(self.source, self.options.queue_ascans,
                                  self.recorder.offer if self.recorder else None)
         self._watching = [sink.watch for sink in self.sinks if hasattr(sink, "watch")]
         self._named = [(f"sink {getattr(sink, 'name', type(sink).__name__)}", sink) for sink in self.sinks]
         with self._watchdog:
-            self._go(feed, until)
+            self._go(feed)
 
-    def _go(self, feed: Feed, until: float) -> None:
+    def over(self) -> bool:
+        """Whether the run has to end now, whatever still waits; from any thread."""
+        return self.stop.is_set() or time.monotonic() >= self._until
+
+    def _go(self, feed: Feed) -> None:
         enter = self._watchdog.enter
         try:
             with self.recorder or nullcontext(), self.source, feed:
-                while not feed.ended and not self.stop.is_set() and time.monotonic() < until:
+                while not feed.ended and not self.over():
                     enter(WAITING)
                     ascan = feed.take(WAIT_S)
                     if ascan is not None:
@@ -101,34 +106,45 @@ class Run:
             close_sinks(self.sinks)
 
     def _read(self, ascan: AScan) -> None:
+        begun_ns, laps_ns = time.monotonic_ns(), dict[str, int]()
         for watch in self._watching:
             watch(ascan)
         enter = self._watchdog.enter
         enter("pick")
         gated = [lane.cut(ascan) for lane in self.lanes]
-        picks = [self._pick(lane, part) for lane, part in zip(self.lanes, gated, strict=True)]
+        picks = [self._pick(lane, part, laps_ns) for lane, part in zip(self.lanes, gated, strict=True)]
         picked_ns = time.monotonic_ns()
         for lane, part, (pick, difference) in zip(self.lanes, gated, picks, strict=True):
             reading = lane.reading(ascan, pick, difference, picked_ns)
             for name, sink in self._named:
                 enter(name)
                 sink.write(reading, part)
-        self._count(ascan, any(pick.abstain is None for pick, _ in picks), picked_ns)
+        done_ns = time.monotonic_ns()
+        self._clock(ascan, laps_ns, begun_ns, picked_ns, done_ns)
+        self._count(done_ns - ascan.t_ns, any(pick.abstain is None for pick, _ in picks))
 
-    def _pick(self, lane: Lane, gated: AScan) -> tuple[Pick, Difference | None]:
+    def _pick(self, lane: Lane, gated: AScan, laps_ns: dict[str, int]) -> tuple[Pick, Difference | None]:
         answer = lane.pick(gated, self.picker)
         if gated.rf:
             for stage, ns in getattr(self.picker, "laps_ns", {}).items():
-                self.meter.add(stage, ns)
+                laps_ns[stage] = laps_ns.get(stage, 0) + ns
         return answer
 
-    def _count(self, ascan: AScan, answered: bool, picked_ns: int) -> None:
-        done_ns = time.monotonic_ns()
+    def _clock(self, ascan: AScan, laps_ns: dict[str, int], begun_ns: int, picked_ns: int, done_ns: int
+               ) -> None:
+        """Count what each stage took, all gates together; queue and decide are what the others leave."""
         self.first_reading_ns = self.first_reading_ns or done_ns
-        self.meter.add("decode", getattr(self.source, "decode_ns", 0))
-        self.meter.add("emit", done_ns - picked_ns)
-        self.meter.add("wire_to_reading", done_ns - ascan.t_ns)
-        if self.source.prf_hz and done_ns - ascan.t_ns > 1e9 / self.source.prf_hz:
+        add, decode_ns = self.meter.add, getattr(self.source, "decode_ns", 0)
+        add("decode", decode_ns)
+        add("queue", begun_ns - ascan.t_ns - decode_ns)
+        for stage, ns in laps_ns.items():
+            add(stage, ns)
+        add("decide", picked_ns - begun_ns - sum(laps_ns.values()))
+        add("emit", done_ns - picked_ns)
+        add("wire_to_reading", done_ns - ascan.t_ns)
+
+    def _count(self, latency_ns: int, answered: bool) -> None:
+        if self.source.prf_hz and latency_ns > 1e9 / self.source.prf_hz:
             self.deadline_misses += 1
         if answered:
             self.classified += 1

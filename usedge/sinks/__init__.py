@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from usedge.ascan import AScan
 from usedge.errors import InputError, known_name
+from usedge.pipe import Pipe
 from usedge.reading import Reading
 
 if TYPE_CHECKING:
@@ -31,20 +32,35 @@ class Sink(Protocol):
         ...
 
 
-class JsonLines:
-    """One JSON object a line, flushed at once so that a pipe sees each reading when it is made."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, file: IO[str] | None = None) -> None:
-        self._file = sys.stdout if file is None else file
+
+def _silent(_: str) -> None:
+    pass
+
+
+class JsonLines:
+    """One JSON object a line, at once, so that a pipe sees each reading when it is made.
+
+    A reader that takes nothing is waited for until ``over()``; what it did not get then is told by ``say``.
+    """
+
+    name = "stdout"
+
+    def __init__(self, file: IO[str] | None = None, over: Callable[[], bool] = _never,
+                 say: Callable[[str], None] = _silent) -> None:
+        self._pipe = Pipe((sys.stdout if file is None else file).fileno(), over)
+        self._say = say
 
     def write(self, reading: Reading, gated: AScan) -> None:  # noqa: ARG002 - Sink's signature
         """Write the reading's contract keys as one line."""
-        self._file.write(reading.to_json() + "\n")
-        self._file.flush()
+        self._pipe.write(reading.to_json().encode() + b"\n")
 
     def close(self) -> None:
-        """Flush what is left."""
-        self._file.flush()
+        """Tell what is left."""
+        if self._pipe.unwritten:
+            self._say(f"nobody reads stdout; readings left unwritten there: {self._pipe.unwritten}.")
 
 
 def _nothing() -> dict[str, Any]:

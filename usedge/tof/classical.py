@@ -102,11 +102,12 @@ class ClassicalPicker(ABC):
         """
         x = centred(gated.samples)
         if not is_rf(x):
-            return Pick(None, 0.0, 0.0, abstain="out_of_distribution")
+            reason = "constant" if np.isfinite(x).all() else "not_finite"
+            return Pick(None, 0.0, 0.0, abstain="out_of_distribution", reason=reason)
         snr_db = peak_snr_db(x)
         period = gated.fs_hz / self._centre_frequency(x, gated.fs_hz)
         if not is_rf(x, period):
-            return Pick(None, 0.0, snr_db, abstain="out_of_distribution")
+            return Pick(None, 0.0, snr_db, abstain="out_of_distribution", reason="short")
         echo = self._first_echo(Gated(x, period))
         if echo is None:
             return Pick(None, 0.0, snr_db, abstain="no_echo")

@@ -13,7 +13,8 @@ class Pick:
     """A picker's answer for one gated A-scan.
 
     ``tof_us`` is the onset of the first echo in µs after the main bang, None when the picker abstains and
-    then ``abstain`` says why ("no_echo", "low_confidence", …). ``label`` is the class: the index of the patch
+    then ``abstain`` says why ("no_echo", "low_confidence", …) and ``reason``, where that is one of
+    several, which ("tone", "later", …). ``label`` is the class: the index of the patch
     that holds the onset (the gate cut into as many equal patches as the model has), None for classical
     abstentions. ``confidence`` is in 0..1, ``snr_db`` the peak over the noise (median|x| / 0.6745) of the
     gate. ``echoes_us`` are the onsets of all echoes, the first among them, where they were asked for.
@@ -25,6 +26,7 @@ class Pick:
     label: int | None = None
     abstain: str | None = None
     echoes_us: tuple[float, ...] | None = None
+    reason: str | None = None
 
 
 class Picker(Protocol):

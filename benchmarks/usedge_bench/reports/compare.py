@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ MARGIN = 0.02
 LEAST_VALUES = LEAST_BEYOND = 5
 """With fewer values, or fewer beyond a percentile, drawing them again says nothing."""
 CHUNK = 1 << 21
+RANK: Literal["inverted_cdf"] = "inverted_cdf"
+"""A percentile is one of the values: between a late one and one that never came there is none."""
 BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
 ONE_ONLY = "not in both"
 NO_VALUES = "no values stored"
@@ -96,6 +98,8 @@ def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin
     change = b.value / a.value - 1.0 if a.value else None
     if a.counted:
         return Line(*told, change, None, None, _counted(a, b))
+    if a.values is None and a.interval and b.interval and (same_host or a.ratio):
+        return Line(*told, change, *_by_intervals(a.interval, b.interval, margin, a.better))
     drawn = [_drawn(figure, [seed, side, zlib.crc32(some.name.encode())])
              for side, figure in enumerate((a, b))]
     if change is None or drawn[0] is None or drawn[1] is None:
@@ -105,6 +109,16 @@ def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin
     if not (same_host or some.ratio):
         return Line(*told, change, low, high, UNDECIDED, OTHER_HOST)
     return Line(*told, change, low, high, _verdict(low, high, margin, some.better))
+
+
+def _by_intervals(a: tuple[float, float], b: tuple[float, float], margin: float, better: str
+                  ) -> tuple[float | None, float | None, str]:
+    """The widest interval of a change that two intervals leave room for, and its verdict."""
+    if min(*a, *b) <= 0:
+        apart = b[0] > a[1] or b[1] < a[0]
+        return None, None, SAME if not apart else WORSE if (b[0] > a[1]) == (better == LESS) else BETTER
+    low, high = round(b[0] / a[1] - 1.0, 5), round(b[1] / a[0] - 1.0, 5)
+    return low, high, _verdict(low, high, margin, better)
 
 
 def _counted(a: Figure, b: Figure) -> str:
@@ -138,9 +152,10 @@ def _drawn(figure: Figure, seed: list[int]) -> Floats | None:
                      _percentiles(_redrawn(over, figure.block, rng), P50))
 
 
-def _array(values: Sequence[float] | None) -> Floats | None:
-    x = np.asarray(values or [], np.float64)
-    return x if len(x) >= LEAST_VALUES and np.isfinite(x).all() else None
+def _array(values: Sequence[float | None] | None) -> Floats | None:
+    """The values (n,), those that never came as infinite ones; None for too few."""
+    x = np.array([np.inf if each is None else each for each in values or []], np.float64)
+    return x if len(x) >= LEAST_VALUES else None
 
 
 def _redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
@@ -154,7 +169,7 @@ def _redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[F
 
 
 def _percentiles(parts: Iterable[Floats], share: float) -> Floats:
-    return np.concatenate([np.quantile(part, share, axis=1) for part in parts])
+    return np.concatenate([np.quantile(part, share, axis=1, method=RANK) for part in parts])
 
 
 def _in_turns(values: Floats, over: Floats, figure: Figure, rng: np.random.Generator) -> Floats | None:
@@ -163,15 +178,15 @@ def _in_turns(values: Floats, over: Floats, figure: Figure, rng: np.random.Gener
     drawn = rng.integers(0, turns, (RESAMPLES, turns))
     mine, theirs = (x[: turns * figure.turn].reshape(turns, -1)[drawn].reshape(RESAMPLES, -1)
                     for x in (values, over))
-    return _positive(np.quantile(mine, figure.share, axis=1), np.quantile(theirs, P50, axis=1))
+    return _positive(np.quantile(mine, figure.share, axis=1, method=RANK),
+                     np.quantile(theirs, P50, axis=1, method=RANK))
 
 
 def _positive(figure: Floats, over: Floats | None = None) -> Floats | None:
-    """The quotient; None where a resample has nothing to divide by, in it or by it."""
-    if over is not None and not (over > 0).all():
+    """The quotient; None where one of a resample is nought or never came."""
+    if not all(((part > 0) & np.isfinite(part)).all() for part in (figure, over) if part is not None):
         return None
-    found = figure if over is None else figure / over
-    return found if (found > 0).all() else None
+    return figure if over is None else figure / over
 
 
 def _notes(a: Report, b: Report) -> Iterator[str]:

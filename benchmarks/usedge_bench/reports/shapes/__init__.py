@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from usedge_bench.reports.shapes import latency, link, soak, training
+from usedge_bench.reports.shapes import (
+    accuracy,
+    energy,
+    latency,
+    link,
+    memory,
+    openloop,
+    soak,
+    startup,
+    throughput,
+    training,
+)
 from usedge_bench.reports.shapes.common import Shape
 
 SHAPES: dict[str, Shape] = {
     "latency": latency.SHAPE,
+    "openloop": openloop.SHAPE,
+    "throughput": throughput.SHAPE,
+    "memory": memory.SHAPE,
+    "startup": startup.SHAPE,
+    "accuracy": accuracy.SHAPE,
+    "energy": energy.SHAPE,
     "link": link.SHAPE,
-    "soak": soak.SHAPE,
     "training": training.SHAPE,
+    "soak": soak.SHAPE,
 }
 """Suite → what its report is. A new suite adds a file beside and a line here."""

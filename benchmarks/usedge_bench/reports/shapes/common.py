@@ -21,7 +21,10 @@ CONDITIONS: Description = {
                "steal_cores": "number?", "hottest_c": "number?", "clock_mhz": "number?",
                "throttled": "count?", "held_back": "count?"}],
 }
-STABLE: Description = {"stable": "flag", "unstable_because": ["text"]}
+READERS: dict[str, Description] = {
+    "contenders": [{"name": "text", "what": "text", "variant": "text"}], "missing": Each("text"),
+}
+STABLE: dict[str, Description] = {"stable": "flag", "unstable_because": ["text"]}
 SETTING = {"int": "count", "float": "number", "str": "text"}
 
 

@@ -22,7 +22,8 @@ KEYS = keys(
     peers=[{"name": "text", "n?": "count", "p50_us": "number", "p90_us?": "number", "p99_us": "number",
             "ci95_us?": "any"}],
     ratio_p50=Each("number"), peak_rss_mb="number", first_reading_s="number", first_reading_all_s=["number"],
-    **STABLE, values_us=Each(["number"]), **{"values_peers_us?": Each(["number"])},
+    **STABLE, values_us=Each(["number"]),
+    **{"values_peers_us?": Each(["number"]), "meter_overhead_ns?": Each("number"), "board?": "any"},
 )
 
 
@@ -51,7 +52,7 @@ def ratios(report: dict[str, Any]) -> Iterator[Figure]:
     for stage, share, name in (("wire_to_reading", P50, "p50"), ("wire_to_reading", P99, "p99")):
         took = report["stages"][stage][f"{name}_us"]
         yield Figure(f"{stage} {name} / {REFERENCE}", "", LESS, quotient(took, reference["p50_us"]),
-                     over and report["values_us"].get(stage), over, share, ratio=True)
+                     over and report["values_us"].get(stage), over, share=share, ratio=True)
 
 
 SHAPE = Shape(1, KEYS, figures)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STAGES = ("decode", "preprocess", "infer", "emit", "wire_to_reading")
+STAGES = ("decode", "queue", "preprocess", "infer", "decide", "emit", "wire_to_reading")
+"""In an A-scan's order; the last is all the others together."""
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
 SUB_BITS = 7
 """Each power of two is split into 2^7 buckets: percentiles right to 0.8 %, in bounded memory for months."""

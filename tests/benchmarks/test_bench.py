@@ -47,7 +47,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 def test_every_stage_has_its_percentiles(report: dict[str, dict[str, dict[str, float]]]) -> None:
-    assert list(report["stages"]) == ["decode", "preprocess", "infer", "emit", "wire_to_reading"]
+    assert list(report["stages"]) == ["decode", "queue", "preprocess", "infer", "decide", "emit",
+                                      "wire_to_reading"]
     for figures in report["stages"].values():
         assert list(figures) == ["p50_us", "p90_us", "p99_us", "p99_9_us", "max_us"]
         assert sorted(figures.values()) == list(figures.values())

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usedge.ascan import AScan
 from usedge.meter import STAGES, Histogram, Meter, host_facts, peak_rss_mb
+from usedge.runtime.lane import Lane
+from usedge.runtime.runner import Run, RunOptions
+from usedge.sources import SourceCounts
+from usedge.spec import Gate
+from usedge.tof import Pick
 
 
 def counted(values: list[int]) -> Histogram:
@@ -78,6 +87,64 @@ def test_stages_are_counted_apart() -> None:
     assert {name: each.n for name, each in meter.stages.items() if each.n} == {"infer": 1}
     with pytest.raises(KeyError):
         meter.add("lunch", 1)
+
+
+class Three:
+    """A source of three A-scans that each took 20 µs to decode."""
+
+    lossless, prf_hz, protocol, decode_ns = True, None, None, 20_000
+
+    def __init__(self) -> None:
+        self.counts = SourceCounts()
+
+    def __enter__(self) -> Three:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[AScan]:
+        for seq in range(3):
+            self.counts.received += 1
+            yield AScan(np.arange(100, dtype=np.int16), 10e6, 0.0, seq, time.monotonic_ns() - 30_000)
+
+    def stop(self) -> None: ...
+
+
+class Looker:
+    """A picker that says what part of its time was what."""
+
+    laps_ns: dict[str, int]
+
+    def pick(self, gated: AScan) -> Pick:  # noqa: ARG002 - Picker's signature
+        begun = time.perf_counter_ns()
+        time.sleep(1e-4)
+        took = time.perf_counter_ns() - begun
+        time.sleep(1e-4)
+        self.laps_ns = {"preprocess": took // 3, "infer": took - took // 3}
+        return Pick(1.0, 1.0, 20.0, 0)
+
+
+class Told(Meter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ns: dict[str, list[int]] = {name: [] for name in STAGES}
+
+    def add(self, stage: str, ns: int) -> None:
+        self.ns[stage].append(ns)
+
+
+@pytest.mark.parametrize("gates", [1, 2])
+def test_the_stages_of_an_ascan_add_up_to_its_whole_way(gates: int) -> None:
+    lanes = [Lane(f"gate{i}", Gate(1.0, 5.0)) for i in range(gates)]
+    meter = Told()
+    Run(cast("Any", Three()), Looker(), [], RunOptions(), lanes=lanes, meter=meter).go()
+    whole = meter.ns.pop("wire_to_reading")
+    assert len(whole) == 3
+    assert [sum(each) for each in zip(*meter.ns.values(), strict=True)] == whole
+    assert min(meter.ns["decide"]) > gates * 100_000  # the second sleep, which no lap names
+    assert min(meter.ns["queue"]) >= 10_000
 
 
 def test_peak_memory_of_this_process_and_of_none() -> None:

@@ -25,6 +25,7 @@ from usedge.archive import UnsafeArchiveError, open_archive
 from usedge.errors import InputError
 from usedge.files import whole_file
 from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
+from usedge.signature import Sealed
 from usedge.spec import SignalSpec
 
 MAGIC = "usedge-bundle"
@@ -123,6 +124,11 @@ class Bundle:
     golden_entry: GoldenEntry
     provenance: dict[str, Any]
     sha256: str
+
+    @property
+    def sealed(self) -> Sealed:
+        """Its seal as a signature covers it."""
+        return Sealed(self.path, f"{MAGIC}/{self.format_version} sha256={self.sha256}", self.sha256)
 
     def variant_bytes(self, name: str) -> bytes:
         """The model file of a variant; raises InputError for an unknown name or a wrong SHA-256."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,8 @@ def export(
         "--native", help="With the weights for our own C code as well: --runtime native.")] = False,
     c_header: Annotated[Path | None, typer.Option(
         metavar="FILE", help="Write these weights as a C header for firmware; implies --native.")] = None,
+    sign: Annotated[Path | None, typer.Option(
+        metavar="KEY", help="Sign the bundle with this private key (Ed25519, PEM).")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write.")] = Path("field.usedge"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
 ) -> None:
@@ -60,15 +63,35 @@ def export(
     for path, option in ((out, "-o"), (c_header or out, "--c-header")):
         if not path.parent.is_dir():
             raise InputError(f"there is no folder {path.parent}.", f"Make it, or give another {option} FILE.")
+    signer = _signer(sign)
     chosen = chosen if int8 else chosen.without_int8()
     exported = build(checkpoint, chosen.with_native() if native or c_header else chosen, out, calibrate,
                      lambda line: typer.echo(f"usedge: {line}", err=True))
     if c_header:
         _write_header(exported, c_header)
+    signer(exported)
     if as_json or not sys.stdout.isatty():
         typer.echo(json.dumps(exported.to_dict(), allow_nan=False))
     else:
         _print_table(exported)
+
+
+def _signer(key: Path | None) -> Callable[[Exported], None]:
+    """Signs the bundle with ``key``, which is read before the work begins; else tells of an old signature."""
+    from usedge.signature import fingerprint, private_key, sign
+
+    private = private_key(key) if key is not None else None
+
+    def end(exported: Exported) -> None:
+        sealed = exported.bundle.sealed
+        if private is not None:
+            public = sign(sealed, private)
+            typer.echo(f"usedge: {sealed.signatures}: signed by {fingerprint(public)}", err=True)
+        elif sealed.signatures.exists():
+            typer.echo(f"usedge: {sealed.signatures} was there before: it holds for the same bytes alone",
+                       err=True)
+
+    return end
 
 
 def _write_header(exported: Exported, path: Path) -> None:

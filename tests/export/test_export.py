@@ -238,6 +238,22 @@ def test_command_prints_one_json_object(checkpoint: Path, recipe: Recipe, tmp_pa
 
 
 @pytest.mark.usefixtures("converted")
+def test_command_signs_what_it_writes(checkpoint: Path, recipe: Recipe, tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography", reason="signatures need the extra 'sign'")
+    from usedge.signature import new_key, require
+
+    monkeypatch.setattr("usedge_export.recipe.read_recipe", lambda _: recipe)
+    digits, out = new_key(tmp_path / "k.pem"), tmp_path / "b.usedge"
+    words = [str(checkpoint), "-o", str(out), "--sign", str(tmp_path / "k.pem")]
+    result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert f"{out}.sig: signed by {digits[:16]}" in result.stderr
+    assert require(read_bundle(out).sealed, tmp_path / "k.pem.pub") == digits
+    result = CliRunner().invoke(cli.app, words[:-2], catch_exceptions=False)
+    assert f"{out}.sig was there before" in result.stderr
+
+
+@pytest.mark.usefixtures("converted")
 def test_table_shows_refused_and_default_variants(checkpoint: Path, recipe: Recipe, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch,
                                                   capsys: pytest.CaptureFixture[str]) -> None:

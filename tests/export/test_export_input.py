@@ -131,3 +131,9 @@ def test_a_cut_calibration_file(checkpoint: Path, tmp_path: Path, refused: Any) 
     assert "neither .npz nor .h5" in refused(checkpoint, "--calibrate", checkpoint / "weights.safetensors")
     assert f"there is no file {tmp_path / 'none.npz'}" in refused(
         checkpoint, "--calibrate", tmp_path / "none.npz")
+
+
+def test_a_key_of_no_use_is_refused_before_the_work_begins(checkpoint: Path, tmp_path: Path, refused: Any
+                                                           ) -> None:
+    pytest.importorskip("cryptography", reason="signatures need the extra 'sign'")
+    assert "the private key" in refused(checkpoint, "--sign", tmp_path / "none.pem")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usedge.cli.options import method_names, new_app
+from usedge.cli.options import RequireSignature, method_names, new_app, opened
 from usedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ app = new_app()
 def evaluate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Labelled A-scans (.npz, .h5).")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the model (default: the shipped).")] = None,
+    require_signature: RequireSignature = None,
     runtime: Annotated[str, typer.Option(help=f"What runs the model: {', '.join(RUNTIMES)}.")] = "auto",
     methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
@@ -52,7 +53,7 @@ def evaluate(
     if plots is not None:
         check_plots_folder(plots)
     sets = [load_labelled(path) for path in files]
-    results = _evaluate(sets, _factories(names, bundle, runtime))
+    results = _evaluate(sets, _factories(names, bundle, runtime, require_signature))
     if predictions is not None:
         save_predictions(predictions, results)
     if plots is not None:
@@ -71,19 +72,21 @@ def _say(results: list[FileResult], as_json: bool) -> None:
         print_tables(results)
 
 
-def _factories(names: list[str], bundle: Path | None, runtime: str) -> dict[str, PickerFactory]:
+def _factories(names: list[str], bundle: Path | None, runtime: str, signed_by: Path | None
+               ) -> dict[str, PickerFactory]:
     from usedge.tof import CLASSICAL
 
     factories: dict[str, PickerFactory] = {}
     for name in names:
-        factories[name] = _model_factory(bundle, runtime) if name == "model" else CLASSICAL[name]
+        model = name == "model"
+        factories[name] = _model_factory(bundle, runtime, signed_by) if model else CLASSICAL[name]
     return factories
 
 
-def _model_factory(bundle: Path | None, runtime: str) -> PickerFactory:
-    from usedge.runtime.picker import load_model_picker
+def _model_factory(bundle: Path | None, runtime: str, signed_by: Path | None) -> PickerFactory:
+    from usedge.runtime.picker import open_model_picker
 
-    picker = load_model_picker(bundle, runtime)
+    picker = open_model_picker(opened(bundle, signed_by), runtime)
     return lambda _f0_hz: picker
 
 

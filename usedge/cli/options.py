@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usedge.errors import InputError, MissingExtraError
 
+if TYPE_CHECKING:
+    from usedge.bundle import Bundle
+
+RequireSignature = Annotated[Path | None, typer.Option(
+    "--require-signature", metavar="PUBKEY", help="Take only a bundle that this public key's owner signed.")]
 Recipes = Annotated[list[str] | None, typer.Option(
     "--recipe", help="field, paper, mae, deblur, denoise, adapt or a TOML file; each is laid over the last.")]
 Assignments = Annotated[list[str] | None, typer.Option(
@@ -40,6 +45,22 @@ def method_names(text: str, known: tuple[str, ...]) -> list[str]:
         raise InputError(f"there is no method {', '.join(unknown) or repr(text)}.",
                          f"Known: {', '.join(known)}.")
     return names
+
+
+def opened(bundle: Path | None, signed_by: Path | None) -> Bundle:
+    """The bundle (None: the shipped one), checked for a signature by the public key ``signed_by``, if any.
+
+    Raises InputError for what is no bundle, and where the signature does not hold.
+    """
+    from usedge.bundle import read_bundle
+    from usedge.resources import shipped_bundle
+
+    chosen = read_bundle(bundle or shipped_bundle())
+    if signed_by is not None:
+        from usedge.signature import require
+
+        require(chosen.sealed, signed_by)
+    return chosen
 
 
 def need_training() -> None:

@@ -19,7 +19,7 @@ from usedge.errors import InputError, LinkError
 if TYPE_CHECKING:
     from usedge.service import Job
 
-READS = ("bundle", "reference", "calibration")
+READS = ("bundle", "require_signature", "reference", "calibration")
 WRITES = ("record", "summary")
 SYSTEMD_RUNS = Path("/run/systemd/system")
 PATIENCE_S = 60

@@ -141,3 +141,20 @@ def _first_loss(row: dict[str, Any]) -> str:
         return "none"
     limit = " (the virtual transducer's own limit)" if row["limited_by"] == "transducer" else ""
     return f"{row['first_loss_hz']:,.0f} Hz{limit}"
+
+
+def memory_table(report: dict[str, Any]) -> str:
+    """Resident memory, allocations and the installation."""
+    lines = ["| `usedge run` with | RSS, settled | RSS, end | growth | peak | allocated at most in an A-scan |"
+             " kept an A-scan |", "|---|---|---|---|---|---|---|"]
+    for name, curve in report["curves"].items():
+        told = report["allocations"][name]
+        cells = [f"{curve['settled_mb']:.1f} MB", f"{curve['end_mb']:.1f} MB", f"{curve['growth_mb']:+.2f} MB",
+                 f"{curve['peak_mb']:.1f} MB", f"{told['transient_kb']['p50_kb']:.0f} kB",
+                 f"{told['kept_bytes']:+.0f} B"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    install = report["install"]
+    biggest = ", ".join(f"{each['name']} {each['mb']:.0f}" for each in install["packages"][:4])
+    missing = f"; not installed: {', '.join(install['missing'])}" if install["missing"] else ""
+    return "\n".join([*lines, "", *_host_table(report),
+                      f"| device install on disk | {install['total_mb']:.0f} MB ({biggest}{missing}) |"])

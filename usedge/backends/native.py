@@ -117,13 +117,17 @@ def _named(path: Path) -> ctypes.CDLL:
     return library
 
 
+def native_flags() -> tuple[str, ...]:
+    """What lets a compiler use all that this processor has."""
+    arm = platform.machine().startswith(("aarch64", "arm"))
+    return ("-mcpu=native",) if arm else ("-march=native", "-mprefer-vector-width=512")
+
+
 def _built() -> ctypes.CDLL:
     # An SD card moves to another board: what was built for one processor is not for the next.
-    arm = platform.machine().startswith(("aarch64", "arm"))
-    native = ("-mcpu=native",) if arm else ("-march=native", "-mprefer-vector-width=512")
     try:
         try:
-            return build_library("usnet", folder(SOURCES), (*FLAGS, *native), processor())
+            return build_library("usnet", folder(SOURCES), (*FLAGS, *native_flags()), processor())
         except NativeUnavailableError:  # a compiler that does not know this processor
             return build_library("usnet", folder(SOURCES), FLAGS)
     except NativeUnavailableError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from usedge.cli.distance import Doubt
 from usedge.cli.options import RequireSignature, method_names, new_app, opened
 from usedge.errors import InputError
 
@@ -30,6 +31,7 @@ def evaluate(
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the model (default: the shipped).")] = None,
     require_signature: RequireSignature = None,
     runtime: Annotated[str, typer.Option(help=f"What runs the model: {', '.join(RUNTIMES)}.")] = "auto",
+    doubt: Doubt = None,
     methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write every pick to this .npz.")] = None,
@@ -53,7 +55,7 @@ def evaluate(
     if plots is not None:
         check_plots_folder(plots)
     sets = [load_labelled(path) for path in files]
-    results = _evaluate(sets, _factories(names, bundle, runtime, require_signature))
+    results = _evaluate(sets, _factories(names, bundle, runtime, require_signature, doubt or []))
     if predictions is not None:
         save_predictions(predictions, results)
     if plots is not None:
@@ -72,21 +74,23 @@ def _say(results: list[FileResult], as_json: bool) -> None:
         print_tables(results)
 
 
-def _factories(names: list[str], bundle: Path | None, runtime: str, signed_by: Path | None
-               ) -> dict[str, PickerFactory]:
+def _factories(names: list[str], bundle: Path | None, runtime: str, signed_by: Path | None,
+               doubts: list[str]) -> dict[str, PickerFactory]:
     from usedge.tof import CLASSICAL
 
     factories: dict[str, PickerFactory] = {}
     for name in names:
         model = name == "model"
-        factories[name] = _model_factory(bundle, runtime, signed_by) if model else CLASSICAL[name]
+        factories[name] = _model_factory(bundle, runtime, signed_by, doubts) if model else CLASSICAL[name]
     return factories
 
 
-def _model_factory(bundle: Path | None, runtime: str, signed_by: Path | None) -> PickerFactory:
+def _model_factory(bundle: Path | None, runtime: str, signed_by: Path | None, doubts: list[str]
+                   ) -> PickerFactory:
+    from usedge.runtime.doubts import Doubts
     from usedge.runtime.picker import open_model_picker
 
-    picker = open_model_picker(opened(bundle, signed_by), runtime)
+    picker = open_model_picker(opened(bundle, signed_by), runtime, doubts=Doubts.parse(doubts))
     return lambda _f0_hz: picker
 
 

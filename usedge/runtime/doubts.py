@@ -54,8 +54,8 @@ class Doubts:
     comes more than so many periods ``later`` or ``earlier`` than the network's.
     """
 
-    flat: float | None = 10.0
-    tone: float | None = 0.3
+    flat: float | None = 9.0
+    tone: float | None = 0.4
     later: float | None = 8.0
     earlier: float | None = None
 

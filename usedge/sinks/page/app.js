@@ -9,6 +9,16 @@ const REASON = {
   low_confidence: ["Not sure", "The confidence is under the operating point."],
   saturated: ["Saturated", "The A-scan is clipped: lower the gain."],
   out_of_distribution: ["Not an A-scan like those known", "The model has never seen such an A-scan."],
+  disagreement: ["Disagreement", "A matched filter finds the first echo elsewhere."],
+};
+const RULE = {
+  constant: "Every sample is the same: is the receiver connected?",
+  envelope: "The front end sends an envelope, not RF.",
+  short: "The gate is under ten periods long.",
+  flat: "The noise nearly reaches the peak: interference, or no transducer.",
+  tone: "One frequency fills the gate: look for interference.",
+  later: "A matched filter finds the first echo much later.",
+  earlier: "A matched filter finds an echo much earlier.",
 };
 const COUNTERS = {
   received: "received", classified: "with a time of flight", abstained: "without an answer", dropped: "dropped",
@@ -141,7 +151,7 @@ function showReading(reading) {
   $("tof").classList.toggle("none", abstains);
   if (abstains) $("tof").textContent = REASON[reading.abstain]?.[0] ?? reading.abstain;
   else $("tof").replaceChildren(reading.tof_us.toFixed(3), small(" µs"));
-  $("why").textContent = REASON[reading.abstain]?.[1] ?? "";
+  $("why").textContent = RULE[reading.reason] ?? REASON[reading.abstain]?.[1] ?? "";
   $("number").textContent = `#${reading.seq}`;
   const rows = [["confidence", reading.confidence.toFixed(2)], ["SNR", `${reading.snr_db.toFixed(1)} dB`],
     ["latency", ms(reading.latency_us)]];

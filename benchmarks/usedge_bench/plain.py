@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +28,8 @@ SYNC = b"\x55\x53\xa5\x5a"
 HEADER = struct.Struct("<4sBBBBHHIQIIihH")
 ASCAN = 1
 THREADS = 1
+NOISE_FLOOR, PATCH = 1 / 1024, 32
+"""Of the shipped model."""
 
 
 def open_session(model: bytes) -> Any:
@@ -90,3 +94,8 @@ def read_loop(port: str, count: int, session: Any, noise_floor: float, patch: in
         done(seq)
         read += 1
     device.close()
+
+
+if __name__ == "__main__":
+    read_loop(sys.argv[1], int(sys.argv[3]), open_session(Path(sys.argv[2]).read_bytes()), NOISE_FLOOR, PATCH,
+              sys.stdout, lambda _: None, limit_s=60.0)

@@ -145,16 +145,63 @@ def _first_loss(row: dict[str, Any]) -> str:
 
 def memory_table(report: dict[str, Any]) -> str:
     """Resident memory, allocations and the installation."""
-    lines = ["| `usedge run` with | RSS, settled | RSS, end | growth | peak | allocated at most in an A-scan |"
-             " kept an A-scan |", "|---|---|---|---|---|---|---|"]
+    lines = ["| `usedge run` with | RSS settled, MB | at the end | growth | peak | allocated an A-scan, kB |"
+             " kept of an A-scan, B |", "|---|---|---|---|---|---|---|"]
     for name, curve in report["curves"].items():
         told = report["allocations"][name]
-        cells = [f"{curve['settled_mb']:.1f} MB", f"{curve['end_mb']:.1f} MB", f"{curve['growth_mb']:+.2f} MB",
-                 f"{curve['peak_mb']:.1f} MB", f"{told['transient_kb']['p50_kb']:.0f} kB",
-                 f"{told['kept_bytes']:+.0f} B"]
+        cells = [f"{curve['settled_mb']:.1f}", f"{curve['end_mb']:.1f}", f"{curve['growth_mb']:+.2f}",
+                 f"{curve['peak_mb']:.1f}", f"{told['transient_kb']['p50_kb']:.0f}",
+                 f"{told['kept_bytes']:+.0f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     install = report["install"]
     biggest = ", ".join(f"{each['name']} {each['mb']:.0f}" for each in install["packages"][:4])
     missing = f"; not installed: {', '.join(install['missing'])}" if install["missing"] else ""
     return "\n".join([*lines, "", *_host_table(report),
                       f"| device install on disk | {install['total_mb']:.0f} MB ({biggest}{missing}) |"])
+
+
+def startup_table(report: dict[str, Any]) -> str:
+    """Process start to the first reading, cold and warm."""
+    lines = ["| from process start to the first reading | start | median, s | least – most |",
+             "|---|---|---|---|"]
+    lines += [f"| {row['contender']} | {row['start']} | {row['median_s']:.2f} | {row['min_s']:.2f} –"
+              f" {row['max_s']:.2f} |" for row in report["rows"]]
+    return "\n".join([*lines, "", *_host_table(report), f"| cold | {_cold(report['cache'])} |"])
+
+
+def _cold(cache: dict[str, Any]) -> str:
+    if not cache:
+        return "not measured"
+    told = f"the files read ({cache['mb']:.0f} MB) dropped from the page cache by {cache['how']}"
+    kept = f"; {cache['kept_mb']:.0f} MB stayed, which running programs use" if cache["kept_mb"] else ""
+    return told + kept
+
+
+def accuracy_table(report: dict[str, Any]) -> str:
+    """Hits, misses and false alarms of every method, over all gates and by source."""
+    lines = ["| source | method | hit ½ period | 95 % interval | hit 1 period | missed | false alarms |",
+             "|---|---|---|---|---|---|---|"]
+    for row in report["rows"]:
+        interval = row["ci95_hit_half_period"]
+        shown = "–" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
+        figures = [_share(row[key]) for key in ("hit_one_period", "miss_rate", "false_alarm_rate")]
+        lines.append(f"| {row['source']} | {row['method']} | {_share(row['hit_half_period'])} | {shown} |"
+                     f" {' | '.join(figures)} |")
+    return "\n".join([*lines, "", *_host_table(report)])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def energy_table(report: dict[str, Any]) -> str:
+    """Power at rest and while streaming, and what an A-scan takes."""
+    if not report["measurable"]:
+        return "\n".join([f"Energy is not measurable here: {report['why_not']}", "", *_host_table(report)])
+    lines = ["| meter | at rest, W | streaming, W | an A-scan, mJ | 95 % interval |", "|---|---|---|---|---|"]
+    for row in report["rows"]:
+        interval = row["ci95_mj_an_ascan"]
+        shown = "–" if interval is None else f"{interval[0]:.2f} – {interval[1]:.2f}"
+        lines.append(f"| {row['meter']} | {row['rest_w']:.2f} | {row['streaming_w']:.2f} |"
+                     f" {row['mj_an_ascan']:.2f} | {shown} |")
+    return "\n".join([*lines, "", *_host_table(report)])

@@ -1,0 +1,58 @@
+"""What a checkpoint answers on labelled A-scans, for ``usedge bench accuracy``, which must not import torch.
+
+``python -m usedge.training.picks CHECKPOINT FILE OUT.npz`` writes ``tof_s (n,)`` after the main bang, NaN
+where it gives none, and ``confidence (n,)``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from usedge.ascan import cut_gate
+from usedge.errors import InputError, UsedgeError
+from usedge.labelled import LabelledSet, load_labelled
+from usedge.models.backend import TorchBackend
+from usedge.models.checkpoint import Checkpoint, load_checkpoint
+from usedge.runtime.evaluate import Predictions
+from usedge.runtime.passes import Passes
+from usedge.training.adapt import no_echo_limit
+
+LOW_CONFIDENCE = 0.5
+"""A ToF with less is not given, as in the bundles that `usedge export` makes."""
+
+
+def predict(checkpoint: Checkpoint, labelled: LabelledSet) -> Predictions:
+    """The picks of a ToF checkpoint, a transformer or a CNN, by both passes; raises InputError for another
+    kind.
+    """
+    if checkpoint.kind != "tof":
+        raise InputError(f"this is a {checkpoint.kind} checkpoint, which gives no ToF.",
+                         "Give one of `usedge finetune --task tof`.")
+    limit, passes = no_echo_limit(checkpoint), Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
+    found = Predictions(np.full(len(labelled), np.nan), np.zeros(len(labelled)))
+    for i in range(len(labelled)):
+        gated = cut_gate(labelled.ascan(i), labelled.gate(i))
+        pick = passes.find(gated, limit)
+        found.confidence[i] = pick.confidence
+        if pick.onset is not None and pick.confidence >= LOW_CONFIDENCE:
+            found.tof_s[i] = (gated.t0_us + pick.onset * gated.sample_us) * 1e-6
+    return found
+
+
+def main() -> int:
+    """Write the picks; 2 and a line on stderr where there can be none."""
+    checkpoint, file, out = map(Path, sys.argv[1:4])
+    try:
+        found = predict(load_checkpoint(checkpoint), load_labelled(file))
+    except UsedgeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    np.savez(out, tof_s=found.tof_s, confidence=found.confidence)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -135,6 +135,11 @@ def version(tool: str) -> str:
     return done.stdout.splitlines()[0]
 
 
+def source_sums() -> dict[str, str]:
+    """The checksum of each source of the network in C, to tell whether the counts are still of it."""
+    return {path.name: f"{zlib.crc32(path.read_bytes()):08x}" for path in sorted((C / "src").glob("*.[ch]"))}
+
+
 def measure(cores: list[str], sizes: tuple[Sizes, ...]) -> dict[str, Any]:
     """The report: every core with every size."""
     rows = []
@@ -151,9 +156,7 @@ def measure(cores: list[str], sizes: tuple[Sizes, ...]) -> dict[str, Any]:
     return {"format_version": FORMAT_VERSION, "command": "make instructions", "flags": list(FLAGS),
             "cores": {core: list(CORES[core][1]) for core in cores},
             "tools": {tool: version(tool) for tool in tools},
-            "sources": {path.name: f"{zlib.crc32(path.read_bytes()):08x}"
-                        for path in sorted((C / "src").glob("*.[ch]"))},
-            "rows": rows}
+            "sources": source_sums(), "rows": rows}
 
 
 def main() -> int:

@@ -32,32 +32,45 @@ def _say(line: str) -> None:
 
 @app.command(SUITE, cls=SuiteCommand, epilog="Example: usedge bench latency --json latency.json")
 def bench(
-    suite: Annotated[str, typer.Argument(help="latency, link, training, soak, or a TOML file.")] = "latency",
+    suite: Annotated[str, typer.Argument(help="One of those below, or a TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,
     ascans: Annotated[int | None, typer.Option(min=1, help="soak: A-scans to send.")] = None,
     disconnects: Annotated[int | None, typer.Option(min=0, help="soak: times the cable is pulled.")] = None,
     runtime: Annotated[str | None, typer.Option(help="soak: classical, auto, litert or onnx.")] = None,
+    board: Annotated[str | None, typer.Option(help="latency: judge by this board's budget.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(
+        metavar="FILE", help="accuracy: labelled A-scans; may be given again.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="accuracy: a checkpoint beside, such as a CNN.")] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, every value included.")
     ] = None,
 ) -> None:
-    """Measure this machine: wire to reading (latency), decoding of the wire (link), learning (training), or
-    whether a run holds for millions of A-scans over a link that fails (soak).
+    """Measure this machine: wire to reading (latency), the same from when each A-scan was due (openloop), the
+    highest PRF (throughput), memory, startup, accuracy, energy, decoding of the wire (link), learning
+    (training), or whether a run holds for millions of A-scans over a link that fails (soak).
     """
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
+    from usedge_bench.budget import board_asked, held_against, tell
     from usedge_bench.report import as_table
     from usedge_bench.suite import load_suite
 
     numbers = load_suite(suite_path(suite))
+    judged_by = board_asked(board, numbers)
     asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}
-    report = _run(_as_asked(numbers, asked), bundle)
+    report = _run(_as_asked(numbers, asked), bundle, {"files": data, "checkpoint": checkpoint})
+    verdict = held_against(report, judged_by) if judged_by else None
+    if verdict is not None:
+        report["board"] = verdict.to_dict()
     if json_out is not None:
         write_whole(json_out, (json.dumps(report) + "\n").encode())
     if sys.stdout.isatty():
         typer.echo(as_table(report))
     else:
         typer.echo(json.dumps({key: value for key, value in report.items() if not key.startswith("values_")}))
+    if verdict is not None:
+        tell(verdict, _say)
     if report.get("failed"):
         raise GateFailedError(f"the soak failed: {'; '.join(report['failed'])}.")
     if report.get("below_floor"):
@@ -75,9 +88,14 @@ def _as_asked(numbers: Suite, asked: dict[str, Any]) -> Suite:
     return replace(numbers, **given)
 
 
-def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
-    from usedge_bench.suite import LinkSuite, SoakSuite, TrainingSuite
+def _run(numbers: Suite, bundle: Path | None, labelled: dict[str, Any]) -> dict[str, Any]:
+    from usedge_bench.suite import AccuracySuite, LinkSuite, SoakSuite, TrainingSuite
 
+    given = {name: value for name, value in labelled.items() if value}
+    if given and not isinstance(numbers, AccuracySuite):
+        option = "--data" if "files" in given else "--checkpoint"
+        raise InputError(f"{option} is of the accuracy suite.",
+                         "Example: usedge bench accuracy --data water.npz")
     if isinstance(numbers, LinkSuite):
         from usedge_bench.link import run_link
 
@@ -96,14 +114,14 @@ def _run(numbers: Suite, bundle: Path | None) -> dict[str, Any]:
 
         model = None if numbers.runtime == "classical" else open_model_picker(opened, numbers.runtime)
         return run_soak(numbers, _say, model)
-    return _on_bundle(opened, numbers)
+    return _on_bundle(opened, numbers, given)
 
 
-def _on_bundle(bundle: Bundle, numbers: Suite) -> dict[str, Any]:
-    """The suite of that kind: ``run_KIND`` of the module KIND."""
+def _on_bundle(bundle: Bundle, numbers: Suite, given: dict[str, Any]) -> dict[str, Any]:
+    """The suite of that kind: ``run_KIND`` of the module KIND; ``given`` are options of its own."""
     from usedge_bench.suite import kind_of
 
     kind = kind_of(numbers)
     run = getattr(importlib.import_module(f"usedge_bench.{kind}"), f"run_{kind}")
-    report: dict[str, Any] = run(bundle, numbers, _say)
+    report: dict[str, Any] = run(bundle, numbers, _say, **given)
     return report

@@ -10,6 +10,7 @@ from usedge.errors import InputError
 RECIPES = ("mae", "deblur", "denoise")
 BACKBONES = ("transformer", "cnn")
 HEADS = ("pointer", "pooled")
+STEMS = ("none", "conv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class MAEConfig:
     """Noise that "denoise" adds, full scale being 1."""
     backbone: str = "transformer"
     head: str = "pointer"
+    stem: str = "none"
+    """"conv": filters over the whole A-scan beside the patches' own embedding (``models.stem``)."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "heads", "d_head", "mlp_hidden", "encoder_layers", "envelope_bins"):
@@ -62,7 +65,8 @@ class MAEConfig:
         for name in ("noise_sigma", "visible_weight"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
-        for name, known in (("recipe", RECIPES), ("backbone", BACKBONES), ("head", HEADS)):
+        for name, known in (("recipe", RECIPES), ("backbone", BACKBONES), ("head", HEADS),
+                            ("stem", STEMS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown.", f"Known: {', '.join(known)}.")
 

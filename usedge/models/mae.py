@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from usedge.errors import InputError
 from usedge.models.config import MAEConfig
+from usedge.models.stem import Stem
 from usedge.spec import SignalSpec
 
 ENERGY_FLOOR = 1e-5
@@ -81,12 +82,16 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Patches to tokens: embedding, positions, blocks, norm."""
+    """Patches to tokens: embedding, stem, positions, blocks, norm."""
 
     def __init__(self, spec: SignalSpec, c: MAEConfig) -> None:
         super().__init__()
         self.patch, self.length = spec.patch, spec.n_patches
         self.embed = nn.Linear(spec.patch, c.d_model)
+        if c.stem == "conv":
+            self.stem: Stem | None = Stem(spec, c.d_model)
+        else:
+            self.stem = None
         self.position = nn.Parameter(sine_positions(spec.n_patches, c.d_model))
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.encoder_layers))
         self.norm = nn.LayerNorm(c.d_model)
@@ -95,12 +100,21 @@ class Encoder(nn.Module):
         """(b, l·p) → (b, l, p)."""
         return x.view(x.shape[0], self.length, self.patch)
 
-    def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(b, l, p) → (b, k, d): all l tokens, or the k of the patch indices ``visible (b, k)``."""
-        if visible is None:
-            z = self.embed(patches) + self.position
-        else:
-            z = self.embed(_taken(patches, visible)) + self.position[visible]
+    def embedded(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """(b, l·p) → embeddings and positions (b, k, d) of the patches ``places (b, k)``, or of all l."""
+        patches = self.patchify(x)
+        if places is None:
+            z: Tensor = self.embed(patches) + self.position
+            return z if self.stem is None else z + self.stem(x)
+        z = self.embed(_taken(patches, places)) + self.position[places]
+        return z if self.stem is None else z + _taken(self.stem(x), places)
+
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """(b, l·p) → tokens (b, k, d) of the patches ``places (b, k)``, or of all l.
+
+        A stem sees the whole of ``x``: what must not be seen has to be silenced before.
+        """
+        z = self.embedded(x, places)
         for block in self.blocks:
             z = block(z)
         normed: Tensor = self.norm(z)
@@ -108,12 +122,12 @@ class Encoder(nn.Module):
 
     def tokens(self, x: Tensor) -> Tensor:
         """(b, l·p) → all tokens (b, l, d): what a head reads."""
-        whole: Tensor = self(self.patchify(x))
+        whole: Tensor = self(x)
         return whole
 
     def attention(self, x: Tensor) -> Tensor:
         """Attention weights (layers, b, heads, l, l) of ``x (b, l·p)``."""
-        z, maps = self.embed(self.patchify(x)) + self.position, []
+        z, maps = self.embedded(x), []
         for each in self.blocks:
             block = cast("Block", each)
             maps.append(block.attention(z))
@@ -168,7 +182,10 @@ class MaskedAutoencoder(nn.Module):
 
     def forward_encoder(self, x: Tensor, visible: Tensor) -> Tensor:
         """(b, l·p), visible (b, k) → latent (b, k, d)."""
-        latent: Tensor = self.encoder(self.encoder.patchify(x), visible)
+        if self.encoder.stem is not None:
+            kept = torch.zeros(x.shape[0], self.encoder.length, 1, device=x.device, dtype=x.dtype)
+            x = (self.encoder.patchify(x) * kept.scatter_(1, visible[..., None], 1.0)).view_as(x)
+        latent: Tensor = self.encoder(x, visible)
         return latent
 
     def forward_decoder(self, latent: Tensor, masking: Masking) -> Tensor:

@@ -64,6 +64,9 @@ class TrainSettings:
     """Train the head alone, on a frozen encoder."""
     rehearsal: float = 0.0
     """Share of fresh synthetic A-scans in batches of a few labelled ones (``training.adapt``); 0: none."""
+    sparse: float = 0.0
+    """Share of the batches that show the network few of their patches, half or a quarter (``usedge.sparse``);
+    0: all of them, always."""
     seed: int = 0
     precision: str = "auto"
     devices: int = 1
@@ -87,14 +90,18 @@ class TrainSettings:
         for name in ("base_rate", "weight_decay", "clip_norm", "augment", "checkpoint_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} {getattr(self, name)} is negative or not finite.")
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(f"layer_decay {self.layer_decay} is not in 0 … 1.", "1 treats all layers alike.")
-        if not 0 <= self.rehearsal < 1:
-            raise InputError(f"rehearsal {self.rehearsal} is not a share under 1.", "Half of a batch: 0.5.")
-        if self.pool < 0 or self.warmup_ascans < 0:
-            raise InputError(f"pool {self.pool} and warmup_ascans {self.warmup_ascans} must not be negative.")
+        self._check_shares()
         if not 0 <= self.seed <= MOST_SEED:
             raise InputError(f"the seed {self.seed} is not in 0 … {MOST_SEED}.", "Give another --seed.")
+
+    def _check_shares(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay {self.layer_decay} is not in 0 … 1.", "1 treats all layers alike.")
+        for name in ("rehearsal", "sparse"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is not a share under 1.", "A half: 0.5.")
+        if self.pool < 0 or self.warmup_ascans < 0:
+            raise InputError(f"pool {self.pool} and warmup_ascans {self.warmup_ascans} must not be negative.")
 
     @property
     def world(self) -> int:

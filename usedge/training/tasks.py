@@ -15,7 +15,8 @@ from usedge.errors import InputError
 from usedge.models.checkpoint import Checkpoint, fit_weights, load_checkpoint
 from usedge.models.config import MAEConfig
 from usedge.models.mae import MaskedAutoencoder
-from usedge.models.nets import build, tof_loss
+from usedge.models.nets import build, spread, tof_loss
+from usedge.sparse import worth
 from usedge.spec import SignalSpec
 from usedge.training.loop import Run, TrainSettings
 from usedge.training.scores import presence_scores, tof_scores
@@ -32,6 +33,8 @@ LABELS_SEED = 1 << 31
 """Added to a fine-tuning's seed, so that no fine-tuning shares its A-scans with any pretraining."""
 VALIDATION_ASCANS = 4096
 TASKS = ("tof", "presence")
+WORTH_NOISE = (0.0, 0.5, 2.0)
+"""Of the log energies by which patches are chosen in training, as factors of Gumbel noise."""
 
 
 def pretrain(settings: TrainSettings, config: MAEConfig, folder: Path, spec: SignalSpec | None = None,
@@ -112,6 +115,9 @@ def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpo
         origin["data"] = {"file": what.data.path.name if what.data.path else "", "ascans": len(what.data)}
     if settings.probe:
         freeze(net)
+    if settings.sparse and (what.task, config.backbone, config.head) != ("tof", "transformer", "pointer"):
+        raise InputError(f"sparse {settings.sparse} is for time of flight by transformer and pointer.",
+                         "Give finetune.sparse=0.")
     stream = (_stream(settings, spec, settings.seed + LABELS_SEED) if what.data is None
               else PoolStream.of(what.data, spec, settings.seed + LABELS_SEED, settings.batch))
     if settings.augment:
@@ -120,7 +126,8 @@ def finetune(settings: TrainSettings, what: Downstream, folder: Path) -> Checkpo
     def check(model: nn.Module) -> dict[str, Any]:
         return validate(model, spec, settings.preset, what.task)
 
-    return Run(what.task, net, LOSSES[what.task], stream, settings, spec, config, folder, origin,
+    loss = SparseLoss(spec, settings.sparse) if settings.sparse else LOSSES[what.task]
+    return Run(what.task, net, loss, stream, settings, spec, config, folder, origin,
                check if what.validate else None).fit()
 
 
@@ -138,6 +145,31 @@ def _mae(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
 
 def _tof(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
     return tof_loss(model(batch.x), batch.onset, batch.arrival)
+
+
+@dataclass(frozen=True, slots=True)
+class SparseLoss:
+    """``tof_loss`` that in a ``share`` of the batches is of the most telling half or quarter of the patches.
+
+    Noise on what is telling, none or some or much, has the network meet other choices than the device's.
+    """
+
+    spec: SignalSpec
+    share: float
+
+    def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss of ``batch``; all that is random comes from ``generator``."""
+        whole, half, noise = torch.rand(3, generator=generator).tolist()
+        if whole >= self.share:
+            return _tof(model, batch, generator)
+        length = self.spec.n_patches
+        told = torch.from_numpy(worth(batch.x.numpy(force=True), self.spec.patch))
+        gumbel = -torch.log(-torch.log(torch.rand(told.shape, generator=generator).clamp(1e-6, 1 - 1e-6)))
+        told = told + WORTH_NOISE[int(noise * len(WORTH_NOISE))] * gumbel
+        places = told.topk(length // 2 if half < 0.5 else length // 4, dim=1).indices.sort(dim=1).values
+        places = places.to(batch.x.device)
+        out = spread(model(batch.x, places), places, length)
+        return tof_loss(out, batch.onset, batch.arrival, places)
 
 
 def _presence(model: nn.Module, batch: Batch, _generator: torch.Generator) -> Tensor:
@@ -171,6 +203,8 @@ def _architecture(what: Downstream, start: Checkpoint | None) -> tuple[SignalSpe
         spec = replace(spec, zoom=what.spec.zoom)
     if what.config is not None and what.named(("head",)):
         config = replace(config, head=what.config.head)
+    if what.config is not None and what.named(("stem",)):
+        config = replace(config, stem=what.config.stem)
     return spec, config
 
 
@@ -193,13 +227,19 @@ def _agree(asked: MAEConfig | SignalSpec, stored: MAEConfig | SignalSpec, keys: 
                              "Give what it was trained with, or nothing.")
 
 
+STEM = "encoder.stem."
+
+
 def _start_from(net: nn.Module, checkpoint: Checkpoint, task: str) -> None:
     """Take over the whole network where it is of the same kind and head, else the encoder."""
-    whole = checkpoint.kind == task and set(net.state_dict()) == set(checkpoint.weights)
+    fresh = {name for name in net.state_dict() if name.startswith(STEM)} - set(checkpoint.weights)
+    whole = checkpoint.kind == task and set(net.state_dict()) == {*fresh, *checkpoint.weights}
     prefix = "" if whole else "encoder."
     target = net if whole else net.get_submodule("encoder")
     weights = {name.removeprefix(prefix): value for name, value in checkpoint.weights.items()
                if name.startswith(prefix)}
+    # A stem that the checkpoint has not is learnt beside what it has.
+    weights |= {name.removeprefix(prefix): net.state_dict()[name] for name in fresh}
     fit_weights(target, weights)
 
 

@@ -37,6 +37,7 @@ def bench(
     ascans: Annotated[int | None, typer.Option(min=1, help="soak: A-scans to send.")] = None,
     disconnects: Annotated[int | None, typer.Option(min=0, help="soak: times the cable is pulled.")] = None,
     runtime: Annotated[str | None, typer.Option(help="soak: classical, auto, litert or onnx.")] = None,
+    board: Annotated[str | None, typer.Option(help="latency: judge by this board's budget.")] = None,
     data: Annotated[list[Path] | None, typer.Option(
         metavar="FILE", help="accuracy: labelled A-scans; may be given again.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(
@@ -51,18 +52,25 @@ def bench(
     """
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
+    from usedge_bench.budget import board_asked, held_against, tell
     from usedge_bench.report import as_table
     from usedge_bench.suite import load_suite
 
     numbers = load_suite(suite_path(suite))
+    judged_by = board_asked(board, numbers)
     asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}
     report = _run(_as_asked(numbers, asked), bundle, {"files": data, "checkpoint": checkpoint})
+    verdict = held_against(report, judged_by) if judged_by else None
+    if verdict is not None:
+        report["board"] = verdict.to_dict()
     if json_out is not None:
         write_whole(json_out, (json.dumps(report) + "\n").encode())
     if sys.stdout.isatty():
         typer.echo(as_table(report))
     else:
         typer.echo(json.dumps({key: value for key, value in report.items() if not key.startswith("values_")}))
+    if verdict is not None:
+        tell(verdict, _say)
     if report.get("failed"):
         raise GateFailedError(f"the soak failed: {'; '.join(report['failed'])}.")
     if report.get("below_floor"):

@@ -4,7 +4,7 @@ VENV   ?= .venv
 FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: help demo test lint fuzz size bench train report qemu qemu-tools clean
+.PHONY: instructions help demo test lint fuzz size bench train report qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
@@ -13,6 +13,7 @@ help:
 	@echo "make train  pretrain, fine-tune and export a bundle with the recipe field, from nothing: hours, resumed where cut"
 	@echo "make report tables, plots and verdicts on the papers' claims from the stored trials"
 	@echo "make size   flash and RAM of the C library and of the network in C, by arm-none-eabi-gcc"
+	@echo "make instructions  count what the network in C executes on each board's core, by qemu-user (minutes)"
 	@echo "make qemu   firmware on three emulated boards streams to usedge run, every A-scan compared"
 	@echo "make qemu-tools  install the emulator and the ARM compiler that make qemu needs"
 	@echo "make clean  remove the virtual environment and what the checks left behind"
@@ -71,6 +72,10 @@ report: $(VENV)/.checks
 size:
 	@$(MAKE) --no-print-directory -s -C firmware_bridge/c size
 	@$(MAKE) --no-print-directory -s -C export/c size
+
+instructions: $(VENV)/.device
+	@echo "== counting the instructions of a pass; the result does not depend on this machine"
+	@$(VENV)/bin/python benchmarks/instructions/run.py --out benchmarks/results/instructions.json
 
 qemu: $(VENV)/.device
 	@command -v qemu-system-arm >/dev/null && command -v arm-none-eabi-gcc >/dev/null \

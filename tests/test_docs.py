@@ -24,8 +24,8 @@ PAGES = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")] if ".venv" 
 ROOMS = ("usedge", "firmware_bridge", "export", "benchmarks", "tests", "boards")
 
 
-def help_of(command: str) -> str:
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+def help_of(*command: str) -> str:
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -48,7 +48,9 @@ def test_every_documented_command_line_names_real_options(page: str, line: str) 
     command = line.split()[1]
     assert command in known_commands(), page
     own, _, run = line.partition(" -- run ")  # a service's line holds a run's
-    for part, text in ((own, help_of(command)), (run, help_of("run"))):
+    # The second word may be a command of a group; help of any other is that of the first.
+    words = [word for word in line.split()[1:3] if not word.startswith("-")]
+    for part, text in ((own, help_of(*words)), (run, help_of("run"))):
         for option in re.findall(r"(?<![^ ])--[a-z0-9-]+", part):
             assert option in text, f"{page}: {line}"
 

@@ -166,6 +166,40 @@ def vars_of(sizes: Sizes) -> dict[str, int]:
     return {name: getattr(sizes, name) for name in sizes.__slots__}
 
 
+def between(name: str) -> list[str]:
+    page = (Path(__file__).parents[2] / "docs" / "boards.md").read_text()
+    table = page.partition(f"<!-- {name}: begin -->\n")[2].partition(f"<!-- {name}: end -->")[0]
+    return table.splitlines()[2:]
+
+
+def test_the_page_has_the_counted_instructions() -> None:
+    by_core: dict[str, list[str]] = {}
+    for row in sorted(read_counts(), key=lambda each: -each["sizes"]["tokens"]):
+        kinds = row["instructions"]
+        vector = f" ({kinds['vector'] / 1e6:.1f})" if "vector" in kinds else ""
+        cells = by_core.setdefault(f"{row['core']}, {row['kernel']}", [])
+        cells.append(f"{kinds['total'] / 1e6:.1f}{vector}")
+    expected = [f"| {name} | {' | '.join(cells)} |" for name, cells in by_core.items()]
+    assert sorted(between("instructions")) == sorted(expected)
+
+
+def test_the_page_has_what_follows_from_them() -> None:
+    expected = []
+    for board in every_board():
+        core = core_of(board)
+        if core is not None:
+            cells = [board.id]
+            for tokens in (64, 32, 16):
+                sizes = replace(PAPER, tokens=tokens)
+                told = opinion(board, sizes, read_counts())
+                assert told is not None
+                floor = floor_us(count(sizes), "int8", core)
+                ends = (told.fast_us, told.slow_us)
+                cells.append(f"{floor / 1e3:.2g}; {' … '.join(f'{each / 1e3:.2g}' for each in ends)}")
+            expected.append(f"| {' | '.join(cells)} |")
+    assert between("opinion") == expected
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"format_version": 1}', '{"format_version": 9, "rows": []}'])
 def test_damaged_counts_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "counts.json").write_text(text)

@@ -24,8 +24,9 @@ from typing import Any, BinaryIO
 from usedge.archive import UnsafeArchiveError, open_archive
 from usedge.errors import InputError
 from usedge.files import whole_file
-from usedge.golden import Golden, Infer, pack, unpack, wrong_answers
+from usedge.golden import Golden, pack, unpack, wrong_answers
 from usedge.signature import Sealed
+from usedge.sparse import Ask, Glance, few
 from usedge.spec import SignalSpec
 
 MAGIC = "usedge-bundle"
@@ -48,7 +49,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, O
 """What zipfile, json and numpy raise for content that is not what it claims to be."""
 LEAST_DOUBT = 1e-6
 """A network's confidence is not taken as nearer to 0 or 1."""
-CALIBRATION = {"slope", "offset"}
+LATER = {"slope": float, "offset": float, "patches": int, "sure": float}
 """Keys of the thresholds that bundles of this version may lack."""
 _DO_NOT_USE = "Do not use this file."
 _SEAL_BYTES = len(f"{MAGIC}/{FORMAT_VERSION} sha256=") + 64
@@ -61,12 +62,21 @@ class Thresholds:
     less confidence is not given. Both in 0..1. ``slope`` (over 0) and ``offset`` calibrate confidence: its
     log odds are ``slope`` times those that the network says, plus ``offset`` (J. Platt, 1999: "Probabilistic
     outputs for support vector machines").
+
+    ``patches`` and ``sure`` are the bundle's ``usedge.sparse.Glance``; ``patches`` 0: all, always.
     """
 
     no_echo: float
     low_confidence: float
     slope: float = 1.0
     offset: float = 0.0
+    patches: int = 0
+    sure: float = 1.0
+
+    @property
+    def glance(self) -> Glance | None:
+        """How a gate is looked at, None for the whole of it at once."""
+        return Glance(self.patches, self.sure) if self.patches else None
 
     def calibrated(self, confidence: float) -> float:
         """The share of hits that the network's ``confidence`` has come with."""
@@ -77,7 +87,10 @@ class Thresholds:
     def __post_init__(self) -> None:
         if not (0.0 < self.slope < math.inf and math.isfinite(self.offset)):
             raise InputError(f"calibration {self.slope} · log odds + {self.offset} does not rise.")
-        for name, value in (("no_echo", self.no_echo), ("low_confidence", self.low_confidence)):
+        if self.patches < 0:
+            raise InputError(f"patches is {self.patches}.", "0 looks at all of them.")
+        for name, value in (("no_echo", self.no_echo), ("low_confidence", self.low_confidence),
+                            ("sure", self.sure)):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"threshold {name} is {value}, not within 0 and 1.")
 
@@ -174,9 +187,15 @@ class BundleParts:
     provenance: dict[str, Any]
 
 
-def check_golden(bundle: Bundle, infer: Infer) -> None:
-    """Put the golden vectors to ``infer``; raises InputError that counts and measures its wrong answers."""
-    fault = wrong_answers(bundle.golden(), bundle.thresholds.no_echo, infer)
+def check_golden(bundle: Bundle, infer: Ask) -> None:
+    """Put the golden vectors to ``infer``, as a whole and at a glance where the bundle has one; raises
+    InputError that counts and measures its wrong answers.
+    """
+    limits, golden = bundle.thresholds, bundle.golden()
+    fault = wrong_answers(golden, limits.no_echo, infer)
+    if fault is None and limits.patches:
+        fault = wrong_answers(golden, limits.no_echo,
+                              lambda x: few(infer, x, bundle.spec.patch, limits.patches))
     if fault is not None:
         raise InputError(f"{bundle.path}: {fault}.",
                          "This runtime computes the model wrongly: update it or choose another --runtime.")
@@ -318,8 +337,8 @@ def _from_manifest(path: Path, manifest: Any, seal: str) -> Bundle:
         variants = {name: _variant(name, entries[name]) for name in entries}
         return Bundle(
             path, FORMAT_VERSION, _take(manifest, "name", str), _spec(_take(manifest, "spec", dict)),
-            Thresholds(**{name: _take(limits, name, float) for name in ("no_echo", "low_confidence",
-                                                                        *(CALIBRATION & limits.keys()))}),
+            Thresholds(*(_take(limits, name, float) for name in ("no_echo", "low_confidence")),
+                       **{name: _take(limits, name, LATER[name]) for name in LATER.keys() & limits.keys()}),
             _one_default(variants), _golden_entry(_take(manifest, "golden", dict)),
             _take(manifest, "provenance", dict), seal)
 

@@ -6,10 +6,16 @@ An autoencoder that was pretrained on a quarter of its patches can do without ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Places = NDArray[np.int64]
+Ask = Callable[..., Float32]
+"""A ``Backend.infer``: ``x (1, l·patch)`` → (1, 3l + 1), or with ``places (1, k)`` behind it (1, 3k + 1)."""
 
 QUIET = 1e-4
 """AC energy of a patch, full scale being 1, below which all patches count as equally silent."""
@@ -21,6 +27,15 @@ LEAD = 2
 """Patches before a telling one that are as telling: an onset lies ahead of its echo."""
 UNSEEN = -30.0
 """Logit of a patch that was not looked at."""
+
+
+class Glance(NamedTuple):
+    """How a gate is looked at: its ``patches`` most telling patches first, and all of them where the place of
+    an echo that these give has a probability under ``sure``.
+    """
+
+    patches: int
+    sure: float
 
 
 def worth(x: Float32, patch: int) -> Float32:
@@ -39,14 +54,14 @@ def worth(x: Float32, patch: int) -> Float32:
     return told
 
 
-def telling(x: Float32, patch: int, k: int) -> NDArray[np.int64]:
+def telling(x: Float32, patch: int, k: int) -> Places:
     """The ``k`` most telling patches of each of ``x (b, l·patch)``, in order of time: (b, k)."""
-    chosen: NDArray[np.int64] = np.argpartition(-worth(x, patch), k - 1, axis=1)[:, :k]
+    chosen: Places = np.argpartition(-worth(x, patch), k - 1, axis=1)[:, :k]
     chosen.sort(axis=1)
     return chosen
 
 
-def spread(out: Float32, places: NDArray[np.int64], length: int) -> Float32:
+def spread(out: Float32, places: Places, length: int) -> Float32:
     """Answers (b, 3k + 1) on the patches ``places (b, k)`` as answers (b, 3l + 1) on all ``length``."""
     b, k = places.shape
     whole = np.zeros((b, 3 * length + 1), np.float32)
@@ -55,3 +70,9 @@ def spread(out: Float32, places: NDArray[np.int64], length: int) -> Float32:
     for source, target in ((0, 0), (k + 1, length + 1), (2 * k + 1, 2 * length + 1)):
         np.put_along_axis(whole, places + target, out[:, source : source + k], axis=1)
     return whole
+
+
+def few(infer: Ask, x: Float32, patch: int, k: int) -> Float32:
+    """What ``infer`` says of the ``k`` most telling patches of ``x (1, l·patch)``, over all: (1, 3l + 1)."""
+    places = telling(x, patch, k)
+    return spread(infer(x, places), places, x.shape[1] // patch)

@@ -7,10 +7,12 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from usedge import __version__
@@ -20,6 +22,7 @@ from usedge.golden import Golden, Infer, wrong_answers
 from usedge.labelled import load_labelled
 from usedge.meter import host_facts
 from usedge.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from usedge.sparse import Ask, few
 from usedge_export.golden_choice import choose
 from usedge_export.litert_variant import litert_fp32, litert_int8
 from usedge_export.material import Material, labelled, synthetic
@@ -93,7 +96,7 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
         measured[name]["bytes"] = len(content)
     refused = gate(measured, recipe)
     accepted = {name: models[name] for name in contents if name not in refused}
-    golden = _golden(trials[0], accepted, thresholds.no_echo, recipe)
+    golden = _golden(trials[0], accepted, thresholds, checkpoint.spec.patch, recipe)
     defaults = choose_defaults({name: measured[name] for name in accepted})
     for line in near_fp32({name: measured[name] for name in accepted}):
         say(line)
@@ -115,7 +118,10 @@ def _thresholds(folder: Path, checkpoint: Checkpoint, settings: OperatingSetting
     else:
         limit = _validated(folder, checkpoint)
     line = calibration(checkpoint, load_labelled(calibrate), limit, say) if calibrate else (1.0, 0.0)
-    return Thresholds(limit, settings.low_confidence, *line)
+    if settings.patches and not checkpoint.record["settings"].get("sparse"):
+        say("it was not trained on few patches (finetune.sparse): all of them are looked at, always")
+        return Thresholds(limit, settings.low_confidence, *line)
+    return Thresholds(limit, settings.low_confidence, *line, settings.patches, settings.sure)
 
 
 def _validated(folder: Path, checkpoint: Checkpoint) -> float:
@@ -148,12 +154,18 @@ def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say) 
     return contents
 
 
-def _golden(trial: Trial, accepted: Mapping[str, Infer], no_echo: float, recipe: Recipe) -> Golden:
-    """Golden vectors, put to every accepted variant once more."""
-    answers = [trial.answers[name] for name in accepted]
-    golden = choose(trial.material.x, trial.reference, answers, no_echo, recipe.golden)
-    for name, infer in accepted.items():
-        fault = wrong_answers(golden, no_echo, infer)
+def _golden(trial: Trial, accepted: Mapping[str, Ask], limits: Thresholds, patch: int, recipe: Recipe
+            ) -> Golden:
+    """Golden vectors, put to every accepted variant once more, as the device does."""
+    answers, x = [trial.answers[name] for name in accepted], trial.material.x
+    asked: list[tuple[str, Infer]] = list(accepted.items())
+    if limits.patches:
+        at_a_glance = [(name, partial(few, infer, patch=patch, k=limits.patches)) for name, infer in asked]
+        answers += [np.concatenate([infer(x[i : i + 1]) for i in range(len(x))]) for _, infer in at_a_glance]
+        asked += at_a_glance
+    golden = choose(x, trial.reference, answers, limits.no_echo, recipe.golden)
+    for name, infer in asked:
+        fault = wrong_answers(golden, limits.no_echo, infer)
         if fault is not None:
             raise GateFailedError(f"{name} does not repeat its own answers: {fault}.", "Nothing was written.")
     return golden

@@ -8,19 +8,28 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from usedge.backends.litert import SOME
+from usedge_export.forms import OfSome, counts, deployable
 from usedge_export.quiet import quiet
 
 
 def litert_fp32(model: nn.Module, n_samples: int) -> bytes:
-    """``model`` as a TFLite flatbuffer: (1, n_samples) float32 → (1, 3l + 1) float32.
+    """``model`` as a TFLite flatbuffer: (1, n_samples) float32 → (1, 3l + 1) float32; beside it, with the
+    same weights, a signature for each of ``counts`` that answers on so many patches.
 
     Raises InputError where litert-torch cannot convert it.
     """
     with tempfile.TemporaryDirectory() as folder, quiet("litert-torch"):
         import litert_torch
+        from litert_torch.model import DEFAULT_SIGNATURE_NAME
 
-        path = Path(folder) / "model.tflite"
-        litert_torch.convert(model, (torch.zeros(1, n_samples),)).export(str(path))
+        path, x = Path(folder) / "model.tflite", torch.zeros(1, n_samples)
+        whole = deployable(model)
+        made = litert_torch.signature(DEFAULT_SIGNATURE_NAME, whole, (x,))
+        for count in counts(model):
+            places = torch.arange(count, dtype=torch.int32)[None]
+            made = made.signature(f"{SOME}{count}", OfSome(whole).eval(), (x, places))
+        made.convert().export(str(path))
         return path.read_bytes()
 
 

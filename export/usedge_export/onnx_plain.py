@@ -17,7 +17,8 @@ def without_notes(content: bytes) -> bytes:
         model = onnx.load_from_string(content)
         for each in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input,
                      *model.graph.output, *model.graph.initializer, *model.functions):
-            del each.metadata_props[:]
+            if each is not model:  # whose own are ours: how many patches there are
+                del each.metadata_props[:]
             each.doc_string = ""
         for function in model.functions:
             for node in function.node:

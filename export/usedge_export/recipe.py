@@ -70,6 +70,8 @@ class GoldenSettings:
 class OperatingSettings:
     """The seeded fixed scenes, ``repeats`` times each, ``snr_db_min`` to ``snr_db_max`` over white noise,
     that the operating point is chosen on, and how. No scenes: the limit that training validated.
+    ``patches`` and ``sure``: how a network that was trained on few patches looks at a gate
+    (``usedge.sparse.Glance``); 0 patches: all, as any other does.
     """
 
     seed: int = _within(0)
@@ -79,6 +81,8 @@ class OperatingSettings:
     snr_db_max: float = _within(0, 60)
     missed: float = _within(0, 1)
     low_confidence: float = _within(0, 1)
+    patches: int = _within(0, 1 << 12)
+    sure: float = _within(0, 1)
 
 
 @dataclass(frozen=True, slots=True)

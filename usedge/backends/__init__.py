@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError
+from usedge.sparse import Places
 
 Float32 = NDArray[np.float32]
 
@@ -22,8 +23,10 @@ BACKENDS = {
 class Backend(Protocol):
     """A loaded model: normalised gates in, the network's numbers out."""
 
-    def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples) float32`` → (1, 3l + 1)."""
+    def infer(self, x: Float32, places: Places | None = None) -> Float32:
+        """``x (1, n_samples) float32`` → (1, 3l + 1); or (1, 3k + 1) on the patches ``places (1, k)`` alone,
+        which raises InputError where the model was exported without.
+        """
         ...
 
     def close(self) -> None:

@@ -6,13 +6,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError, MissingExtraError
+from usedge.sparse import Places
 
 Float32 = NDArray[np.float32]
+SOME = "patches_"
+"""Signatures that answer on few patches: so many of them as the number behind it."""
 
 
 @contextmanager
@@ -49,14 +53,34 @@ class LiteRTBackend:
             raise InputError(f"LiteRT cannot load this model: {str(error).splitlines()[0]}") from None
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
+        self._some: dict[int, Any] = {}
 
-    def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples)`` → (1, 3l + 1)."""
+    def infer(self, x: Float32, places: Places | None = None) -> Float32:
+        """``x (1, n_samples)`` → (1, 3l + 1), or (1, 3k + 1) on ``places (1, k)``; raises InputError where
+        the model was exported without that k.
+        """
+        if places is not None:
+            return self._of_some(x, places)
         self._interpreter.set_tensor(self._input, x)
         self._interpreter.invoke()
         out: Float32 = self._interpreter.get_tensor(self._output)
         return out
 
+    def _of_some(self, x: Float32, places: Places) -> Float32:
+        count = places.shape[1]
+        if count not in self._some:
+            name = f"{SOME}{count}"
+            if name not in self._interpreter.get_signature_list():
+                raise InputError(f"this TFLite variant does not answer on {count} patches.",
+                                 "Export the bundle again.")
+            with _native_talk_silenced():
+                self._some[count] = self._interpreter.get_signature_runner(name)
+        runner = self._some[count]
+        answers = runner(args_0=x, args_1=places.astype(np.int32))
+        out: Float32 = next(iter(answers.values()))
+        return out
+
     def close(self) -> None:
         """Free the interpreter."""
+        self._some.clear()
         del self._interpreter

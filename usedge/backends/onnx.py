@@ -6,8 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError, MissingExtraError
+from usedge.sparse import Places
 
 Float32 = NDArray[np.float32]
+PATCHES = "usedge_patches"
+"""Key of the file's own notes: how many patches a model has that can be asked about some of them."""
 
 
 class OnnxBackend:
@@ -26,12 +29,21 @@ class OnnxBackend:
         except Exception as error:
             # onnxruntime's own error classes share no public base.
             raise InputError(f"onnxruntime cannot load this model: {str(error).splitlines()[0]}") from None
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        patches = self._session.get_modelmeta().custom_metadata_map.get(PATCHES, "0")
+        self._every: Places = np.arange(int(patches))[np.newaxis]
         self._outputs = [self._session.get_outputs()[0].name]
 
-    def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples)`` → (1, 3l + 1)."""
-        out: Float32 = self._session.run(self._outputs, {self._input: x})[0]
+    def infer(self, x: Float32, places: Places | None = None) -> Float32:
+        """``x (1, n_samples)`` → (1, 3l + 1), or (1, 3k + 1) on ``places (1, k)``; raises InputError where
+        the model was exported without.
+        """
+        given: dict[str, Float32 | Places] = {self._inputs[0]: x}
+        if len(self._inputs) > 1:
+            given[self._inputs[1]] = self._every if places is None else places
+        elif places is not None:
+            raise InputError("this ONNX variant answers on all patches alone.", "Export the bundle again.")
+        out: Float32 = self._session.run(self._outputs, given)[0]
         return out
 
     def close(self) -> None:

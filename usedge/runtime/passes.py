@@ -14,6 +14,7 @@ from usedge.backends import Backend
 from usedge.errors import InputError
 from usedge.pointer import Pointing, decode_one
 from usedge.preprocess import Prepared, Preprocessor
+from usedge.sparse import Glance, few
 from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
 from usedge.zoom import Place, settle, surer, zoom
@@ -43,10 +44,12 @@ class Passes:
     ``f0_hz``: the transducer's centre frequency, None to estimate it from each echo; raises InputError for
     one that is not positive. ``laps_ns`` says what the last gate took in the stages "preprocess" and "infer",
     both passes together; ``whole`` is that gate as the first pass saw it, and ``period`` its echo's in native
-    samples, None where nobody told it and no second pass found it.
+    samples, None where nobody told it and no second pass found it. With a ``glance`` each pass looks at few
+    patches first; ``again`` counts the passes that then had to look at all.
     """
 
-    def __init__(self, spec: SignalSpec, backend: Backend, f0_hz: float | None = None) -> None:
+    def __init__(self, spec: SignalSpec, backend: Backend, f0_hz: float | None = None,
+                 glance: Glance | None = None) -> None:
         if f0_hz is not None and not 0.0 < f0_hz < math.inf:
             raise InputError(f"centre frequency {f0_hz * 1e-6:g} MHz is not positive.",
                              "Example: --f0-mhz 2.25")
@@ -56,6 +59,8 @@ class Passes:
         self.spec = spec
         self.backend = backend
         self.f0_hz = f0_hz
+        self.glance = glance
+        self.again = 0
         self._prepare = Preprocessor(spec)
 
     def find(self, gated: AScan, no_echo: float) -> Found:
@@ -81,10 +86,19 @@ class Passes:
         begun = clock()
         prepared = self._prepare.one(samples)
         ready = clock()
-        out = self.backend.infer(prepared.x)
+        found = self._asked(prepared.x)
         self.laps_ns["preprocess"] += ready - begun
         self.laps_ns["infer"] += clock() - ready
-        return prepared, decode_one(out[0])
+        return prepared, found
+
+    def _asked(self, x: NDArray[np.float32]) -> Pointing:
+        """The network's answer: of a few patches where that is sure, else of all."""
+        if self.glance is not None:
+            found = decode_one(few(self.backend.infer, x, self.spec.patch, self.glance.patches)[0])
+            if found.confidence * (1.0 - found.p_no_echo) >= self.glance.sure:
+                return found
+            self.again += 1
+        return decode_one(self.backend.infer(x)[0])
 
     def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, float]:
         """Where both passes together put the echo, and where it begins, in native samples."""

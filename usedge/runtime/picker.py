@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from usedge.resources import shipped_bundle
 from usedge.runtime.choice import Say, choose
 from usedge.runtime.doubts import Doubter, Doubts
 from usedge.runtime.passes import LAPS, Passes
+from usedge.sparse import few
 from usedge.tof import Pick
 
 CHOOSE = ("auto", "measure")
@@ -39,7 +41,8 @@ class ModelPicker:
                  passes: int = 2, doubts: Doubts | None = None) -> None:
         self.variant = variant
         self._thresholds = bundle.thresholds
-        self._passes = Passes(bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0), backend, f0_hz)
+        spec = bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0)
+        self._passes = Passes(spec, backend, f0_hz, bundle.thresholds.glance)
         self._doubter = Doubter(bundle.spec, doubts or Doubts())
 
     @property
@@ -91,11 +94,15 @@ def unfit(samples: NDArray[np.int16]) -> str | None:
 
 
 def open_runtime(bundle: Bundle, runtime: str) -> tuple[Infer, NDArray[np.float32]]:
-    """The bundle's variant on ``runtime``, once it has answered the golden vectors, and these (n, n_samples).
+    """The bundle's variant on ``runtime``, asked as the device asks it first, once it has answered the golden
+    vectors, and these (n, n_samples).
 
     Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
     """
-    return _opened(bundle, bundle.default_for(runtime)).infer, bundle.golden().x
+    infer, glance = _opened(bundle, bundle.default_for(runtime)).infer, bundle.thresholds.glance
+    if glance is not None:
+        return partial(few, infer, patch=bundle.spec.patch, k=glance.patches), bundle.golden().x
+    return infer, bundle.golden().x
 
 
 def _opened(bundle: Bundle, variant: Variant) -> Backend:

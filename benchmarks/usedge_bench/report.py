@@ -59,6 +59,20 @@ class LatencyReport(Report):
     values_peers_us: dict[str, list[float]]
 
 
+class VariantsReport(Report):
+    """``rows``: [{name, default, patches, sure, p50_us, p90_us, p99_us, ci95_us, n, ratio_p50, bytes, rss_mb,
+    cold_start_s, hit_half_period, field, recorded}], ``field`` and ``recorded`` being {hit_half_period,
+    hit_one_period, miss_rate, false_alarm_rate, looked_at_all}, ``recorded`` None without ``files``;
+    ``missing``: peers that cannot run here, and why.
+    """
+
+    bundle: dict[str, Any]
+    missing: dict[str, str]
+    files: list[str]
+    rows: list[dict[str, Any]]
+    values_us: dict[str, list[float]]
+
+
 class OpenLoopRow(TypedDict):
     """One contender at one PRF, over all rounds. Latencies are from when an A-scan was due to its reading.
 

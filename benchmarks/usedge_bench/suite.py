@@ -151,12 +151,40 @@ class EnergySuite:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class SinksSuite:
+    """Numbers of the sinks suite; ``benchmarks/suites/sinks.toml`` gives the reason for each."""
+
+    prfs_hz: tuple[float, ...]
+    samples: tuple[float, ...]
+    stretch_s: float
+    single_s: float
+    settle_s: float
+    web_cores: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class VariantsSuite:
+    """Numbers of the variants suite; ``benchmarks/suites/variants.toml`` gives the reason for each."""
+
+    rounds: int
+    block: int
+    gates: int
+    warmup: int
+    ascans: int
+    samples: int
+    starts: int
+    seed: int
+
+
 Suite = (LatencySuite | LinkSuite | TrainingSuite | SoakSuite | OpenLoopSuite | ThroughputSuite | MemorySuite
-         | StartupSuite | AccuracySuite | EnergySuite)
+         | StartupSuite | AccuracySuite | EnergySuite | SinksSuite | VariantsSuite)
 KINDS: dict[str, type[Suite]] = {
     "latency": LatencySuite, "link": LinkSuite, "training": TrainingSuite, "soak": SoakSuite,
     "openloop": OpenLoopSuite, "throughput": ThroughputSuite, "memory": MemorySuite, "startup": StartupSuite,
     "accuracy": AccuracySuite, "energy": EnergySuite,
+    "sinks": SinksSuite, "variants": VariantsSuite,
 }
 MAY_BE_ZERO = ("seed", "disconnects", "outage_s", "rss_limit_mb", "floor_4096", "floor_64", "floor_rice",
                "floor_pretraining", "grace_s", "settle_s")

@@ -205,3 +205,30 @@ def energy_table(report: dict[str, Any]) -> str:
         lines.append(f"| {row['meter']} | {row['rest_w']:.2f} | {row['streaming_w']:.2f} |"
                      f" {row['mj_an_ascan']:.2f} | {shown} |")
     return "\n".join([*lines, "", *_host_table(report)])
+
+
+def variants_table(report: dict[str, Any]) -> str:
+    """Every variant and peer: the decision's time, hits, memory, start."""
+    lines = ["| variant | p50 µs | p99 µs | of onnxruntime fp32 | hits ½ T, recorded / field | all patches"
+             " looked at | RSS MB | start s |", "|---|---|---|---|---|---|---|---|"]
+    for row in sorted(report["rows"], key=lambda each: -each["p50_us"]):
+        name = f"**{row['name']}** (default)" if row["default"] else row["name"]
+        lines.append(f"| {name} | {row['p50_us']:.0f} | {row['p99_us']:.0f} | {row['ratio_p50']:.2f} |"
+                     f" {_hit(row['recorded'])} / {_hit(row['field'])} | {_asked(row)} |"
+                     f" {_shown(row['rss_mb'], '.0f')} | {_shown(row['cold_start_s'], '.2f')} |")
+    lines += [f"| {name} | – | – | – | {why} | | | |" for name, why in report["missing"].items()]
+    return "\n".join([*lines, "", *_host_table(report)])
+
+
+def _hit(scores: dict[str, Any] | None) -> str:
+    return "–" if scores is None else _shown(scores["hit_half_period"], ".3f")
+
+
+def _asked(row: dict[str, Any]) -> str:
+    if not row["sure"]:
+        return "always" if row["sure"] is None else "never"
+    return _shown((row["recorded"] or row["field"])["looked_at_all"], ".0%")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

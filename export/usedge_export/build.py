@@ -118,7 +118,7 @@ def _thresholds(folder: Path, checkpoint: Checkpoint, settings: OperatingSetting
     else:
         limit = _validated(folder, checkpoint)
     line = calibration(checkpoint, load_labelled(calibrate), limit, say) if calibrate else (1.0, 0.0)
-    if settings.patches and not checkpoint.record["settings"].get("sparse"):
+    if settings.patches and not checkpoint.record.get("settings", {}).get("sparse"):
         say("it was not trained on few patches (finetune.sparse): all of them are looked at, always")
         return Thresholds(limit, settings.low_confidence, *line)
     return Thresholds(limit, settings.low_confidence, *line, settings.patches, settings.sure)

@@ -15,8 +15,8 @@ from usedge.errors import InputError, MissingExtraError
 from usedge.sparse import Places
 
 Float32 = NDArray[np.float32]
-SOME = "patches_"
-"""Signatures that answer on few patches: so many of them as the number behind it."""
+WHOLE, SOME = "serving_default", "patches_"
+"""Signatures: that of all patches, and the beginning of those of few, their number behind it."""
 
 
 @contextmanager
@@ -53,34 +53,33 @@ class LiteRTBackend:
             raise InputError(f"LiteRT cannot load this model: {str(error).splitlines()[0]}") from None
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
-        self._some: dict[int, Any] = {}
+        self._signatures = set(self._interpreter.get_signature_list())
+        self._runners: dict[str, Any] = {}
 
     def infer(self, x: Float32, places: Places | None = None) -> Float32:
         """``x (1, n_samples)`` → (1, 3l + 1), or (1, 3k + 1) on ``places (1, k)``; raises InputError where
         the model was exported without that k.
         """
         if places is not None:
-            return self._of_some(x, places)
+            return self._run(f"{SOME}{places.shape[1]}", args_0=x, args_1=places.astype(np.int32))
+        if WHOLE in self._signatures and len(self._signatures) > 1:
+            # Beside a signature's runner the interpreter itself may not be run.
+            return self._run(WHOLE, args_0=x)
         self._interpreter.set_tensor(self._input, x)
         self._interpreter.invoke()
         out: Float32 = self._interpreter.get_tensor(self._output)
         return out
 
-    def _of_some(self, x: Float32, places: Places) -> Float32:
-        count = places.shape[1]
-        if count not in self._some:
-            name = f"{SOME}{count}"
-            if name not in self._interpreter.get_signature_list():
-                raise InputError(f"this TFLite variant does not answer on {count} patches.",
-                                 "Export the bundle again.")
+    def _run(self, name: str, **given: Float32 | NDArray[np.int32]) -> Float32:
+        if name not in self._runners:
+            if name not in self._signatures:
+                raise InputError(f"this TFLite variant has no signature {name}.", "Export the bundle again.")
             with _native_talk_silenced():
-                self._some[count] = self._interpreter.get_signature_runner(name)
-        runner = self._some[count]
-        answers = runner(args_0=x, args_1=places.astype(np.int32))
-        out: Float32 = next(iter(answers.values()))
+                self._runners[name] = self._interpreter.get_signature_runner(name)
+        out: Float32 = next(iter(self._runners[name](**given).values()))
         return out
 
     def close(self) -> None:
         """Free the interpreter."""
-        self._some.clear()
+        self._runners.clear()
         del self._interpreter

@@ -13,6 +13,7 @@ from usedge_bench.reports.shapes import (
     startup,
     throughput,
     training,
+    variants,
 )
 from usedge_bench.reports.shapes.common import Shape
 
@@ -27,5 +28,6 @@ SHAPES: dict[str, Shape] = {
     "link": link.SHAPE,
     "training": training.SHAPE,
     "soak": soak.SHAPE,
+    "variants": variants.SHAPE,
 }
 """Suite → what its report is. A new suite adds a file beside and a line here."""

@@ -14,6 +14,9 @@ from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys, perc
 LATER = ("queue", "decide")
 """Stages that the first reports did not tell apart."""
 STAGE_KEYS = {f"{name}?" if name in LATER else name: percentiles() for name in STAGES}
+BOARD = {"board": "text", "counts": "flag", "why": "text",
+         "lines": [{"name": "text", "measured": "number", "limit": "number", "over": "flag"}]}
+"""The verdict of --board."""
 KEYS = keys(
     "latency",
     bundle=BUNDLE, stages=STAGE_KEYS, stages_idle=STAGE_KEYS,
@@ -23,7 +26,7 @@ KEYS = keys(
             "ci95_us?": "any"}],
     ratio_p50=Each("number"), peak_rss_mb="number", first_reading_s="number", first_reading_all_s=["number"],
     **STABLE, values_us=Each(["number"]),
-    **{"values_peers_us?": Each(["number"]), "meter_overhead_ns?": Each("number"), "board?": "any"},
+    **{"values_peers_us?": Each(["number"]), "meter_overhead_ns?": Each("number"), "board?": BOARD},
 )
 
 

@@ -125,6 +125,8 @@ class Prepared:
     """Gates ready for the model: ``x (b, n_samples) float32`` in −1..1, and what was measured on the way.
 
     ``noise``, ``peak`` and ``median`` hold b values in counts, ``step`` is native samples per grid sample.
+    ``linear (n_samples,)`` is a single gate on the grid in counts, before normalisation and blur; None for a
+    batch.
     """
 
     x: Float32
@@ -132,6 +134,7 @@ class Prepared:
     peak: list[float]
     median: list[float]
     step: float
+    linear: Float32 | None = None
 
 
 class Preprocessor:
@@ -154,8 +157,9 @@ class Preprocessor:
         """The model's input (1, n_samples) for ``samples (n,)`` counts; raises InputError for too few."""
         x = np.empty((1, self.spec.n_samples), np.float32)
         plan = resample_plan(len(samples), self.spec.n_samples)
-        noise, peak, median = self._row(samples, plan, x[0])
-        return Prepared(self._blur(x), [noise], [peak], [median], plan.step)
+        linear, median = _on_grid(samples, plan)
+        noise, peak = self._normalise(linear, x[0])
+        return Prepared(self._blur(x), [noise], [peak], [median], plan.step, linear)
 
     def batch(self, samples: Counts) -> Prepared:
         """The model's input (b, n_samples) for ``samples (b, n)`` counts of equal length."""
@@ -167,10 +171,8 @@ class Preprocessor:
 
     def _row(self, samples: Counts, plan: ResamplePlan, out: Float32) -> tuple[float, float, float]:
         """``samples (n,)`` prepared into ``out``; returns noise, peak and median, counts."""
-        median = _median(samples)
-        centred = samples.astype(np.float32)
-        centred -= np.float32(median)
-        return *self._normalise(resample(centred, plan), out), median
+        linear, median = _on_grid(samples, plan)
+        return *self._normalise(linear, out), median
 
     def _normalise(self, y: Float32, out: Float32) -> tuple[float, float]:
         """Noise-scaled asinh of ``y (n_samples,)`` into ``out``; returns noise and peak, counts."""
@@ -183,4 +185,12 @@ class Preprocessor:
         np.arcsinh(out, out=out)
         out *= 1.0 / math.asinh(peak * scale)
         return noise, peak
+
+
+def _on_grid(samples: Counts, plan: ResamplePlan) -> tuple[Float32, float]:
+    """``samples (n,)`` less their median, resampled to the grid, and that median."""
+    median = _median(samples)
+    centred = samples.astype(np.float32)
+    centred -= np.float32(median)
+    return resample(centred, plan), median
 

@@ -43,7 +43,7 @@ def why(x: NDArray[np.float64], onset: float, doubts: Doubts = ALL, snr_db: floa
         period: float | None = PERIOD) -> Any:
     gated = AScan(x.round().astype(np.int16), 40e6)
     spec = SignalSpec(blur=blur)
-    found = Doubter(spec, doubts).doubt(gated, Preprocessor(spec)(gated), snr_db, onset, period)
+    found = Doubter(doubts).doubt(Preprocessor(spec)(gated), snr_db, onset, period)
     return None if found is None else (found.abstain, found.reason)
 
 

@@ -43,7 +43,7 @@ class ModelPicker:
         self._thresholds = bundle.thresholds
         spec = bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0)
         self._passes = Passes(spec, backend, f0_hz, bundle.thresholds.glance)
-        self._doubter = Doubter(bundle.spec, doubts or Doubts())
+        self._doubter = Doubter(doubts or Doubts())
 
     @property
     def laps_ns(self) -> dict[str, int]:
@@ -70,7 +70,7 @@ class ModelPicker:
         if confidence < limits.low_confidence:
             return Pick(None, confidence, found.snr_db, abstain="low_confidence")
         assert self._passes.whole is not None
-        doubt = self._doubter.doubt(gated, self._passes.whole, found.snr_db, found.onset, self._passes.period)
+        doubt = self._doubter.doubt(self._passes.whole, found.snr_db, found.onset, self._passes.period)
         if doubt is not None:
             return Pick(None, confidence, found.snr_db, abstain=doubt.abstain, reason=doubt.reason)
         label = min(int(found.onset / found.patch), self._passes.spec.n_patches - 1)

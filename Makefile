@@ -4,10 +4,11 @@ VENV   ?= .venv
 FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: instructions help demo test lint fuzz size bench train report qemu qemu-tools clean
+.PHONY: instructions help demo test slow-checks lint fuzz size bench train report qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
+	@echo "make slow-checks  wheels for aarch64, and int8 variants on an emulated aarch64; needs the network"
 	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
 	@echo "make train  pretrain, fine-tune and export a bundle with the recipe field, from nothing: hours, resumed where cut"
@@ -56,6 +57,9 @@ fuzz:
 test: lint fuzz
 	@echo "== tests"
 	@$(VENV)/bin/python -m pytest
+
+slow-checks: $(VENV)/.checks
+	@$(VENV)/bin/python .ci/slow.py
 
 bench: $(VENV)/.checks
 	@$(VENV)/bin/usedge bench latency

@@ -15,18 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.ascan import AScan, cut_gate
+from usedge.bundle import read_bundle
 from usedge.labelled import load_labelled
 from usedge.metrics import judge
-from usedge.runtime.doubts import Doubts
+from usedge.preprocess import Preprocessor
+from usedge.resources import shipped_bundle
+from usedge.runtime.doubts import Doubter, Doubts
 from usedge.runtime.picker import load_model_picker
 from usedge.synth import FS_HZ, generate
+from usedge.tof import Pick
+from usedge.zoom import zoom
 
 SEEDS = (1, 2, 3)
 FIELD = ((400, 700), (1024, 700), (2048, 1000), (4096, 300))
 """Samples, and A-scans of that many."""
 SAMPLES, A_KIND = 1024, 120
-RULES = {"flat": ("flat=9",), "tone": ("tone=0.4",), "later": ("later=8",), "earlier": ("earlier=8",),
-         "defaults": ()}
+RULES = {"flat": ["none", "flat=9"], "tone": ["none", "tone=0.4"], "later": ["none", "later=8"],
+         "earlier": ["none", "earlier=8"], "defaults": []}
 VERDICTS = ("hit", "near", "wrong", "false alarm")
 
 Array = NDArray[np.float64]
@@ -121,23 +126,31 @@ def verdicts(gates: Gates, places: Array, *, biased: bool) -> list[str]:
 
 def count(groups: Iterator[tuple[str, Gates]], *, biased: bool) -> dict[tuple[str, str], Counter[str]]:
     """By rule and group, what the answers are that the rule withholds; rule "" for all answers."""
-    every = load_model_picker(doubts=Doubts.parse(["none"]))
-    ruled = {name: load_model_picker(doubts=Doubts.parse(["none", *rule] if rule else []))
-             for name, rule in RULES.items()}
+    spec = read_bundle(shipped_bundle()).spec
+    picker, prepare = load_model_picker(doubts=Doubts.parse(["none"])), Preprocessor(spec)
+    doubters = {name: Doubter(Doubts.parse(rule)) for name, rule in RULES.items()}
     counts: dict[tuple[str, str], Counter[str]] = {}
     for group, gates in groups:
-        places = np.array([_place(every.pick(ascan).tof_us, ascan) for ascan, *_ in gates])
+        picks = [picker.pick(ascan) for ascan, *_ in gates]
+        places = np.array([_place(pick, gate) for pick, gate in zip(picks, gates, strict=True)])
         told = verdicts(gates, places, biased=biased)
-        answered = [i for i, verdict in enumerate(told) if verdict != "none"]
-        for name, picker in ruled.items():
-            withheld = [told[i] for i in answered if picker.pick(gates[i][0]).tof_us is None]
-            counts.setdefault((name, group), Counter()).update(withheld)
-        counts.setdefault(("", group), Counter()).update(told[i] for i in answered)
+        for rule in ("", *RULES):
+            counts.setdefault((rule, group), Counter())
+        for pick, gate, verdict in zip(picks, gates, told, strict=True):
+            if verdict == "none":
+                continue
+            counts["", group][verdict] += 1
+            ascan, onset = gate[0], _place(pick, gate)
+            prepared, period = prepare(ascan), zoom(ascan.samples, onset, spec.zoom).period
+            for rule, doubter in doubters.items():
+                withheld = doubter.doubt(prepared, pick.snr_db, onset, period) is not None
+                counts[rule, group][verdict] += withheld
     return counts
 
 
-def _place(tof_us: float | None, ascan: AScan) -> float:
-    return np.nan if tof_us is None else (tof_us - ascan.t0_us) / ascan.sample_us
+def _place(pick: Pick, gate: tuple[AScan, float, float]) -> float:
+    """The answer in samples, NaN where there is none."""
+    return np.nan if pick.tof_us is None else (pick.tof_us - gate[0].t0_us) / gate[0].sample_us
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ SUITE = "suite"
 """The command that a line without any of the others means, as in ``usedge bench latency``."""
 COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("usedge_bench.commands.compare", "Two reports: better, worse or no difference, by figure."),
+    "sinks": ("usedge_bench.commands.sinks", "Every sink at once on one core, and what each adds."),
+    "html": ("usedge_bench.commands.html", "A stored report as a page with plots."),
 }
 """Command → the module with its ``app``, and what it does."""
 

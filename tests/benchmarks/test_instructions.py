@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,9 @@ def need(core: str) -> None:
     for tool in ("cc", compiler, emulator):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
+    major = re.search(r"version (\d+)", instructions.version(emulator))
+    if major is None or not 6 <= int(major[1]) <= 8:
+        pytest.skip(f"the plugin is for QEMU 6 to 8, and not for {instructions.version(emulator)}")
 
 
 def test_random_weights_are_weights_of_the_native_runtime() -> None:

@@ -52,7 +52,8 @@ def with_figures(text: str) -> str:
 
 
 TABLES = {"latency": ("latency.json", as_table), "link": ("link.json", as_table),
-          "training": ("training.json", as_table), "accuracy": ("evaluate.json", accuracy_table)}
+          **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup")},
+          "training": ("training.json", as_table), "variants": ("variants.json", as_table), "accuracy": ("evaluate.json", accuracy_table)}
 """By the mark in a page: its stored report, and what writes that as a table."""
 NO_REPORT = "*No report is stored yet.*"
 

@@ -55,8 +55,9 @@ def run_energy(bundle: Bundle, suite: EnergySuite, say: Callable[[str], None],
     """
     watch = Watch(say)
     meters, why = find_meters(machine or Machine())
+    about = {"name": bundle.name, "sha256": bundle.sha256}
     if not meters:
-        return EnergyReport(**common("energy", suite, watch), bundle=None, measurable=False,
+        return EnergyReport(**common("energy", suite, watch), bundle=about, measurable=False,
                             why_not="; ".join(why), meters=[], rows=[], values_w={})
     picker = open_model_picker(bundle, choose(bundle, say))
     readings = Readings(meters, suite.sampling_hz)
@@ -68,7 +69,7 @@ def run_energy(bundle: Bundle, suite: EnergySuite, say: Callable[[str], None],
         with watch.part(f"streaming {turn + 1}"):
             _note(watts, STREAMING, _streaming(picker, suite, readings))
     return EnergyReport(
-        **common("energy", suite, watch), bundle={"name": bundle.name, "sha256": bundle.sha256},
+        **common("energy", suite, watch), bundle=about,
         measurable=True, why_not="; ".join(why) or None,
         meters=[{"name": each.name, "kind": each.kind, "path": each.path} for each in meters],
         rows=[row(meter.name, watts[meter.path], suite) for meter in meters],

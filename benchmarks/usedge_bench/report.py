@@ -158,7 +158,7 @@ class EnergyReport(Report):
     kind, path}]; ``rows``: [{meter, rest_w, streaming_w, mj_an_ascan, ci95_mj_an_ascan}].
     """
 
-    bundle: dict[str, Any] | None
+    bundle: dict[str, Any]
     measurable: bool
     why_not: str | None
     meters: list[dict[str, str]]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from usedge.ascan import cut_gate
 from usedge.errors import InputError, UsedgeError
@@ -45,6 +46,7 @@ def predict(checkpoint: Checkpoint, labelled: LabelledSet) -> Predictions:
 def main() -> int:
     """Write the picks; 2 and a line on stderr where there can be none."""
     checkpoint, file, out = map(Path, sys.argv[1:4])
+    torch.set_num_threads(1)  # one gate at a time gives several threads nothing to share
     try:
         found = predict(load_checkpoint(checkpoint), load_labelled(file))
     except UsedgeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from usedge.errors import InputError
@@ -27,7 +27,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written ({error.strerror or error}).",
                          "Check the folder and its permissions.") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that takes nothing gives nothing away either
+            fresh.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -147,17 +147,20 @@ def _go(job: Run, port: str, sinks: Sequence[str], live: bool, summary: Path | N
     _leave_by_signal(job, notifier)
     others = _sinks(job, port, sinks)
     job.sinks = [_sink(job, port, live), *others]
-    talks = _talks(live)
+    talks, begun = _talks(live), True
     try:
         with notifier:
             job.go()
+    except InputError:
+        begun = job.source.counts.received > 0
+        raise
     except BrokenPipeError:
         # Whoever read our stdout has gone, as `| head` does; nothing may be written there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         for each in talks:
             each.close()
-        _report(job.summary(), summary, live)
+        _report(job.summary(), summary, live, begun)
     if job.stop.is_set():
         raise typer.Exit(130)
 
@@ -182,8 +185,9 @@ def _talks(live: bool) -> list[DeviceTalk]:
 
 
 def _check_summary(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise InputError(f"summary {path} cannot be written.", "Name a file in a folder that exists.")
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise InputError(f"summary {path} cannot be written.",
+                         "Name a file in a folder that exists and can be written.")
 
 
 def _lanes(gates: tuple[NamedGate, ...], ranging: Ranging | None, smooth: Smooth | None,
@@ -237,14 +241,16 @@ def _interruptions(summary: dict[str, Any]) -> str:
     return f" {summary['reconnects']} reconnects, {summary['offline_s']} s without the board{beyond};"
 
 
-def _report(summary: dict[str, Any], path: Path | None, live: bool) -> None:
+def _report(summary: dict[str, Any], path: Path | None, live: bool, begun: bool) -> None:
+    """Write ``summary`` and tell the account, but for a run that an error kept from beginning."""
     from usedge.files import write_whole
 
     try:
         if path is not None:
             write_whole(path, (json.dumps(summary, indent=1) + "\n").encode())
     finally:
-        _tell_account(summary, live)
+        if begun:
+            _tell_account(summary, live)
 
 
 def _tell_account(summary: dict[str, Any], live: bool) -> None:

@@ -31,7 +31,7 @@ def _say(line: str) -> None:
 
 
 @app.command(SUITE, cls=SuiteCommand, epilog="Example: usedge bench latency --json latency.json")
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - its options
     suite: Annotated[str, typer.Argument(help="One of those below, or a TOML file.")] = "latency",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; default: the shipped one.")] = None,
     ascans: Annotated[int | None, typer.Option(min=1, help="soak: A-scans to send.")] = None,
@@ -39,16 +39,19 @@ def bench(
     runtime: Annotated[str | None, typer.Option(help="soak: classical, auto, litert or onnx.")] = None,
     board: Annotated[str | None, typer.Option(help="latency: judge by this board's budget.")] = None,
     data: Annotated[list[Path] | None, typer.Option(
-        metavar="FILE", help="accuracy: labelled A-scans; may be given again.")] = None,
+        metavar="FILE", help="accuracy, variants: labelled A-scans; may be given again.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(
         metavar="DIR", help="accuracy: a checkpoint beside, such as a CNN.")] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, every value included.")
     ] = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", help="Write the report as a page with plots.")] = None,
 ) -> None:
     """Measure this machine: wire to reading (latency), the same from when each A-scan was due (openloop), the
-    highest PRF (throughput), memory, startup, accuracy, energy, decoding of the wire (link), learning
-    (training), or whether a run holds for millions of A-scans over a link that fails (soak).
+    highest PRF (throughput), every variant beside its peers (variants), memory, startup, accuracy, energy,
+    decoding of the wire (link), learning (training), or whether a run holds for millions of A-scans over a
+    link that fails (soak).
     """
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
@@ -57,6 +60,7 @@ def bench(
     from usedge_bench.suite import load_suite
 
     numbers = load_suite(suite_path(suite))
+    _check_outputs(json_out, html_out)
     judged_by = board_asked(board, numbers)
     asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}
     report = _run(_as_asked(numbers, asked), bundle, {"files": data, "checkpoint": checkpoint})
@@ -65,6 +69,10 @@ def bench(
         report["board"] = verdict.to_dict()
     if json_out is not None:
         write_whole(json_out, (json.dumps(report) + "\n").encode())
+    if html_out is not None:
+        from usedge_bench.page.document import write_page
+
+        write_page(html_out, json.loads(json.dumps(report)))
     if sys.stdout.isatty():
         typer.echo(as_table(report))
     else:
@@ -78,6 +86,18 @@ def bench(
                               "Is the machine busy? The floors stand in the suite.")
 
 
+def _check_outputs(json_out: Path | None, html_out: Path | None) -> None:
+    """Raise, before anything is measured, what would keep the report from being written."""
+    for path in (json_out, html_out):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise InputError(f"{path} cannot be written: it is a folder, or its folder is not there.",
+                             "Give a file in a folder that is there.")
+    if html_out is not None:
+        from usedge_bench.page.canvas import need_matplotlib
+
+        need_matplotlib()
+
+
 def _as_asked(numbers: Suite, asked: dict[str, Any]) -> Suite:
     from usedge_bench.suite import SoakSuite
 
@@ -89,13 +109,15 @@ def _as_asked(numbers: Suite, asked: dict[str, Any]) -> Suite:
 
 
 def _run(numbers: Suite, bundle: Path | None, labelled: dict[str, Any]) -> dict[str, Any]:
-    from usedge_bench.suite import AccuracySuite, LinkSuite, SoakSuite, TrainingSuite
+    from usedge_bench.suite import AccuracySuite, LinkSuite, SoakSuite, TrainingSuite, VariantsSuite
 
     given = {name: value for name, value in labelled.items() if value}
-    if given and not isinstance(numbers, AccuracySuite):
-        option = "--data" if "files" in given else "--checkpoint"
-        raise InputError(f"{option} is of the accuracy suite.",
+    if "files" in given and not isinstance(numbers, (AccuracySuite, VariantsSuite)):
+        raise InputError("--data is of the suites accuracy and variants.",
                          "Example: usedge bench accuracy --data water.npz")
+    if "checkpoint" in given and not isinstance(numbers, AccuracySuite):
+        raise InputError("--checkpoint is of the accuracy suite.",
+                         "Example: usedge bench accuracy --checkpoint runs/cnn/last")
     if isinstance(numbers, LinkSuite):
         from usedge_bench.link import run_link
 

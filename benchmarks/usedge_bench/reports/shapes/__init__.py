@@ -9,6 +9,7 @@ from usedge_bench.reports.shapes import (
     link,
     memory,
     openloop,
+    sinks,
     soak,
     startup,
     throughput,
@@ -29,5 +30,6 @@ SHAPES: dict[str, Shape] = {
     "training": training.SHAPE,
     "soak": soak.SHAPE,
     "variants": variants.SHAPE,
+    "sinks": sinks.SHAPE,
 }
 """Suite → what its report is. A new suite adds a file beside and a line here."""

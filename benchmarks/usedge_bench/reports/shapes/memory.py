@@ -7,16 +7,17 @@ from typing import Any
 
 from usedge_bench.reports.figure import LESS, Figure
 from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys
+from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys, percentiles
 
 KEYS = keys(
     "memory",
     bundle=BUNDLE, **STABLE,
     curves=Each({"points": [["number"]], "settled_mb": "number?", "end_mb": "number?", "growth_mb": "number?",
                  "peak_mb": "number?"}),
-    allocations=Each("any"),
+    allocations=Each({"transient_kb": percentiles("kb"), "kept_bytes": "number?",
+                      "kept_where": [{"line": "text", "bytes": "count"}]}),
     install={"total_mb": "number", "packages": [{"name": "text", "version": "text", "mb": "number"}],
-             "missing": "any"},
+             "missing": ["text"]},
 )
 
 

@@ -14,7 +14,8 @@ KEYS = keys(
     "startup",
     bundle=BUNDLE, missing=Each("text"), **STABLE,
     rows=[{"contender": "text", "start": "text", "median_s": "number", "min_s": "number", "max_s": "number"}],
-    cache=Each("any"), values_s=Each(Each(["number"])),
+    cache={"how?": "text", "mb?": "number", "kept_mb?": "number", "files?": "count"},
+    values_s=Each(Each(["number"])),
 )
 
 

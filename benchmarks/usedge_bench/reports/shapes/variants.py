@@ -17,21 +17,22 @@ KEYS = keys(
     bundle=BUNDLE, missing=Each("text"), files=["text"], **STABLE,
     rows=[{"name": "text", "default": "flag", "patches": "count", "sure": "number?", "p50_us": "number",
            "p90_us": "number", "p99_us": "number", "ci95_us": Each("any"), "n": "count",
-           "ratio_p50": "number", "bytes": "count?", "rss_mb": "number?", "cold_start_s": "number?", "hit_half_period": "number?",
-           "field": HITS, "recorded": "any"}],
+           "ratio_p50": "number", "bytes": "count?", "rss_mb": "number?", "cold_start_s": "number?",
+           "hit_half_period": "number?", "field": HITS, "recorded": "any"}],
     values_us=Each(["number"]),
 )
 
 
 def figures(report: dict[str, Any]) -> Iterator[Figure]:
     """Ratios to plain onnxruntime, then times and hits."""
-    values, turn = report["values_us"], report["settings"]["block"]
+    values, turn = report["values_us"], report["settings"].get("block", 0)
+    over = values.get(REFERENCE)
     for row in report["rows"]:
         if row["name"] != REFERENCE:
-            yield Figure(f"{row['name']} / {REFERENCE}", "", LESS, row["ratio_p50"], values.get(row["name"]),
-                         values.get(REFERENCE), turn=turn, ratio=True)
+            yield Figure(f"{row['name']} / {REFERENCE}", "", LESS, row["ratio_p50"],
+                         over and values.get(row["name"]), over, turn=turn, ratio=True)
     for row in report["rows"]:
-        yield Figure(row["name"], "us", LESS, row["p50_us"], values.get(row["name"]))
+        yield Figure(row["name"], "µs", LESS, row["p50_us"], values.get(row["name"]))
         yield Figure(f"{row['name']}: within half a period", "of 1", MORE, row["hit_half_period"], ratio=True)
 
 

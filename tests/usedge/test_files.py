@@ -42,8 +42,8 @@ def test_a_run_that_cannot_begin_says_so_in_one_line(arguments: tuple[str, ...],
                                                      ) -> None:
     asked = [each.format(here=stored.parent) for each in arguments]
     words = ["run", "--port", f"replay:{stored}", "--runtime", "classical", *asked]
-    run = subprocess.run([sys.executable, "-m", "usedge", *words], capture_output=True, text=True, timeout=120,
-                         check=False)
+    run = subprocess.run([sys.executable, "-m", "usedge", *words], capture_output=True, text=True,
+                         timeout=120, check=False)
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1), run.stderr
     assert says in run.stderr
     assert sorted(each.name for each in stored.parent.iterdir()) == ["a.npz"]

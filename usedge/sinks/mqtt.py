@@ -126,7 +126,7 @@ class Mqtt:
         topic = f"{self._topic}/reading"
         for reading in readings[len(self._in_flight) : IN_FLIGHT]:
             self._in_flight.append(self._client.publish(topic, stamped_json(reading), qos=1).mid)
-            self._newest[reading.to_dict().get("gate")] = reading
+            self._newest[reading.gate] = reading
         until = time.monotonic() + ACK_S
         while not (n := self._taken_off()):
             if time.monotonic() > until:

@@ -4,13 +4,14 @@ VENV   ?= .venv
 FUZZ_SECONDS ?= 60
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: instructions help demo test slow-checks lint fuzz size bench train report qemu qemu-tools clean
+.PHONY: bench-check instructions help demo test slow-checks lint fuzz size bench train report qemu qemu-tools clean
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
 	@echo "make slow-checks  wheels for aarch64, and int8 variants on an emulated aarch64; needs the network"
 	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
+	@echo "make bench-check  the latency suite against the stored run of this host class; not part of make test"
 	@echo "make train  pretrain, fine-tune and export a bundle with the recipe field, from nothing: hours, resumed where cut"
 	@echo "make report tables, plots and verdicts on the papers' claims from the stored trials"
 	@echo "make size   flash and RAM of the C library and of the network in C, by arm-none-eabi-gcc"
@@ -63,6 +64,9 @@ slow-checks: $(VENV)/.checks
 
 bench: $(VENV)/.checks
 	@$(VENV)/bin/usedge bench latency
+
+bench-check: $(VENV)/.checks
+	@$(VENV)/bin/usedge bench check
 
 TRAIN = runs/train
 train: $(VENV)/.checks

@@ -6,53 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.benchmarks.made_reports import OURS, REFERENCE, TURN, soak_report
+from tests.benchmarks.made_reports import latency_report as run
 from usedge.errors import InputError
 from usedge_bench.commands.compare import as_text
 from usedge_bench.reports.compare import Comparison, Line, compare
-from usedge_bench.reports.read import Report, checked
+from usedge_bench.reports.read import checked
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-REFERENCE, OURS = "onnxruntime-fp32", "native-int8"
-TURN, TURNS = 10, 30
-
-
-def figures_of(values: Any) -> dict[str, float]:
-    quantiles = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "max": 100}
-    return {f"{name}_us": float(np.percentile(values, at)) for name, at in quantiles.items()}
-
-
-def run(seed: int, network: float = 1.0, host: float = 1.0, **other: Any) -> Report:
-    """A latency report whose network takes ``network`` times as long, on a machine ``host`` times as slow."""
-    rng = np.random.default_rng(seed)
-    stages = {"decode": 30.0, "preprocess": 300.0, "infer": 700.0 * network, "emit": 25.0}
-    values = {name: rng.gamma(100.0, us * host / 100.0, 600) for name, us in stages.items()}
-    values["wire_to_reading"] = np.add.reduce(list(values.values())) + 200.0 * host
-    drift = np.repeat(rng.gamma(25.0, 1 / 25.0, TURNS), TURN) * host  # what disturbs a turn disturbs both
-    peers = {OURS: 500.0 * network * drift * rng.gamma(100.0, 0.01, TURN * TURNS),
-             REFERENCE: 1250.0 * drift * rng.gamma(100.0, 0.01, TURN * TURNS)}
-    rows = [{"name": name, "p50_us": figures_of(x)["p50_us"], "p99_us": figures_of(x)["p99_us"], "n": len(x)}
-            for name, x in peers.items()]
-    report = {
-        "format_version": 1, "suite": "latency", "version": "0.1.0",
-        "host": {"machine": "aarch64", "cpu": "Cortex-A76", "cores": 4, "system": "Linux", "python": "3.11",
-                 "numpy": "2.0", "governor": None, "load_1min": 0.0},
-        "bundle": {"name": "field", "sha256": "00", "variant": OURS},
-        "settings": {"peer_block": TURN, "prf_hz": 400.0},
-        "stages": {name: figures_of(x) for name, x in values.items()},
-        "stages_idle": {name: figures_of(x) for name, x in values.items()}, "overhead_share": 0.3,
-        "throughput": {"ascans_per_s": 700.0, "dropped": 0, "received": 2000},
-        "peers": rows, "ratio_p50": {REFERENCE: rows[0]["p50_us"] / rows[1]["p50_us"]},
-        "peak_rss_mb": 44.0, "first_reading_s": 0.3, "first_reading_all_s": [0.3, 0.31, 0.29, 0.3, 0.32],
-        "stable": True, "unstable_because": [],
-        "values_us": {name: x.tolist() for name, x in values.items()},
-        "values_peers_us": {name: x.tolist() for name, x in peers.items()},
-    }
-    return checked(report | other, "made up")
 
 
 def lines(found: Comparison) -> dict[str, Line]:
@@ -128,17 +92,9 @@ def test_the_seed_decides_the_interval() -> None:
 
 
 def test_what_is_counted_needs_no_interval() -> None:
-    def soak(unaccounted: int) -> Report:
-        counts = dict.fromkeys(("sent", "received", "dropped", "corrupted", "reconnects", "duplicated",
-                                "queue_dropped", "deadline_misses", "threads_left", "files_left"), 0)
-        return checked({"format_version": 1, "suite": "soak", "host": run(1)["host"], "settings": {},
-                        "unaccounted": unaccounted, "rss_growth_mb": 0.1, "p99_first_us": None,
-                        "p99_last_us": 9.0, "failed": [], "ascans_per_s": 100.0, "faults": {}, "summary": {},
-                        "values_rss_mb": [1.0], "seconds": 1.0, **counts}, "made up")
-
-    assert lines(compare(soak(0), soak(1)))["unaccounted"].verdict == "worse"
-    assert lines(compare(soak(3), soak(1)))["unaccounted"].verdict == "better"
-    assert lines(compare(soak(2), soak(2)))["unaccounted"].verdict == "no difference"
+    assert lines(compare(soak_report(0), soak_report(1)))["unaccounted"].verdict == "worse"
+    assert lines(compare(soak_report(3), soak_report(1)))["unaccounted"].verdict == "better"
+    assert lines(compare(soak_report(2), soak_report(2)))["unaccounted"].verdict == "no difference"
 
 
 def test_two_suites_are_not_compared() -> None:

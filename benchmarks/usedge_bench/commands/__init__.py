@@ -13,6 +13,8 @@ SUITE = "suite"
 COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("usedge_bench.commands.compare", "Two reports: better, worse or no difference, by figure."),
     "sinks": ("usedge_bench.commands.sinks", "Every sink at once on one core, and what each adds."),
+    "check": ("usedge_bench.commands.check", "The latency suite against the stored run of such a host."),
+    "submit": ("usedge_bench.commands.submit", "A report as the file to hand in for a board."),
     "html": ("usedge_bench.commands.html", "A stored report as a page with plots."),
 }
 """Command → the module with its ``app``, and what it does."""

@@ -75,17 +75,19 @@ class Comparison:
                 "figures": [asdict(line) for line in self.lines]}
 
 
-def compare(a: Report, b: Report, seed: int = 0, margin: float = MARGIN) -> Comparison:
-    """Verdicts on ``b`` against ``a``; raises InputError where they are of two suites."""
+def compare(a: Report, b: Report, seed: int = 0, margin: float = MARGIN, names: tuple[str, str] = ("A", "B")
+            ) -> Comparison:
+    """Verdicts on ``b`` against ``a``, called by ``names``; raises InputError for two of different suites."""
     if a["suite"] != b["suite"]:
-        raise InputError(f"A is of the suite {a['suite']}, B of {b['suite']}.", "Compare two of one suite.")
+        raise InputError(f"{names[0]} is of the suite {a['suite']}, {names[1]} of {b['suite']}.",
+                         "Compare two of one suite.")
     figures = SHAPES[a["suite"]].figures
     mine = {figure.name: figure for figure in figures(a)}
     theirs = {figure.name: figure for figure in figures(b)}
     same_host = host_class(a) == host_class(b)
-    names = [*mine, *(name for name in theirs if name not in mine)]
-    lines = [_line(mine.get(name), theirs.get(name), same_host, seed, margin) for name in names]
-    return Comparison(a["suite"], lines, list(_notes(a, b)))
+    every = [*mine, *(name for name in theirs if name not in mine)]
+    lines = [_line(mine.get(name), theirs.get(name), same_host, seed, margin) for name in every]
+    return Comparison(a["suite"], lines, list(_notes(a, b, names)))
 
 
 def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin: float) -> Line:
@@ -189,16 +191,17 @@ def _positive(figure: Floats, over: Floats | None = None) -> Floats | None:
     return figure if over is None else figure / over
 
 
-def _notes(a: Report, b: Report) -> Iterator[str]:
-    for name, report in (("A", a), ("B", b)):
+def _notes(a: Report, b: Report, names: tuple[str, str]) -> Iterator[str]:
+    first, second = names
+    for name, report in ((first, a), (second, b)):
         if not report.get("stable", True):
             yield f"{name} is unstable: {'; '.join(report['unstable_because']) or 'no reason told'}"
     if host_class(a) != host_class(b):
-        yield f"A ran on {host_class(a)}; B on {host_class(b)}: only ratios decide"
+        yield f"{first} ran on {host_class(a)}; {second} on {host_class(b)}: only ratios decide"
     for key in sorted(set(a["settings"]) | set(b["settings"])):
         mine, theirs = (each["settings"].get(key) for each in (a, b))
         if mine != theirs:
-            yield f"{key} is {mine} in A and {theirs} in B"
+            yield f"{key} is {mine} in {first} and {theirs} in {second}"
     sealed = [report.get("bundle", {}).get("sha256", "") for report in (a, b)]
     if sealed[0] != sealed[1]:
         yield f"the bundles differ: {sealed[0][:8] or 'none'} and {sealed[1][:8] or 'none'}"

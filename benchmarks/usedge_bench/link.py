@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from usedge.errors import InputError
-from usedge.meter import host_facts
 from usedge.synth import FS_HZ, generate
+from usedge_bench.conditions import Watch
+from usedge_bench.report import common
 from usedge_bench.suite import LinkSuite
 from usedge_firmware import usfp
 from usedge_firmware.dialect import DeviceDescription
@@ -24,7 +25,6 @@ from usedge_firmware.frontend import Record, Request
 from usedge_firmware.frontends import open_dialect, open_front_end
 from usedge_firmware.native import NativeDecoder, load_native_encoder
 
-FORMAT_VERSION = 1
 SPREAD_LIMIT = 1.5
 """Fastest over slowest pass above which a run is called unstable."""
 FORMATS = {each.name.lower().replace("_", "-"): each for each in usfp.PayloadFormat}
@@ -43,21 +43,22 @@ class Contender:
 
 def run_link(suite: LinkSuite, say: Callable[[str], None]) -> dict[str, Any]:
     """Time every contender in turn on the same A-scans; the report, every pass included."""
+    watch = Watch(say)
     ascans = _as_12_bits(generate("field", suite.ascans, suite.seed, suite.samples).x)
     contenders = list(_contenders(ascans, suite))
-    say(f"{len(contenders)} decoders in turn, {suite.rounds} passes of {suite.ascans} A-scans each …")
     rates: dict[str, list[float]] = {each.name: [] for each in contenders}
-    for _ in range(suite.rounds):
-        for each in contenders:
-            rates[each.name].append(_pass(each, suite.ascans))
+    with watch.part("passes", f"{len(contenders)} decoders in turn, {suite.rounds} passes of"
+                              f" {suite.ascans} A-scans each …"):
+        for _ in range(suite.rounds):
+            for each in contenders:
+                rates[each.name].append(_pass(each, suite.ascans))
     rows = [_row(each, rates[each.name], suite.ascans) for each in contenders]
     spread = max(row["max_per_s"] / row["min_per_s"] for row in rows)
     unstable = [f"a fastest pass {spread:.1f} × the slowest: close other programs"] * (spread > SPREAD_LIMIT)
     return {
-        "format_version": FORMAT_VERSION, "suite": "link", "host": host_facts(),
-        "settings": {name: getattr(suite, name) for name in suite.__slots__}, "decoders": rows,
+        **common("link", suite, watch, unstable), "decoders": rows,
         "below_floor": [row["name"] for row in rows if row["median_per_s"] < row["floor_per_s"]],
-        "stable": not unstable, "unstable_because": unstable, "values_per_s": rates,
+        "values_per_s": rates,
     }
 
 

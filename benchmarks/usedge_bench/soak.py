@@ -11,20 +11,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from usedge import __version__
 from usedge.ascan import AScan
 from usedge.errors import LinkError
-from usedge.meter import Histogram, host_facts
+from usedge.meter import Histogram
 from usedge.reading import Reading
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
 from usedge.sources import SourceOptions
 from usedge.sources.sim import SimSource
 from usedge.tof import Picker, classical_picker
+from usedge_bench.conditions import Watch
+from usedge_bench.report import common
 from usedge_bench.suite import SoakSuite
 from usedge_firmware.ledger import read_ledger
 
-FORMAT_VERSION = 1
 SETTLED = 0.05
 """The first part, in which caches fill: growth and the first latencies are counted behind it."""
 WINDOW = 0.1
@@ -98,6 +98,7 @@ def run_soak(suite: SoakSuite, say: Callable[[str], None], picker: Picker | None
 
     Raises LinkError when the link does not come back, or the transducer leaves no ledger.
     """
+    watch = Watch(say)
     threads, files = set(threading.enumerate()), _open_files()
     with tempfile.TemporaryDirectory(prefix="usedge-soak-") as folder:
         ledger = Path(folder) / "ledger"
@@ -106,7 +107,8 @@ def run_soak(suite: SoakSuite, say: Callable[[str], None], picker: Picker | None
         observer = Observer(suite, lambda: os.kill(source.pid, signal.SIGUSR1), say)
         run = Run(source, picker or classical_picker(suite.method), [observer], RunOptions())
         begun = time.monotonic()
-        run.go()
+        with watch.part("soak"):
+            run.go()
         seconds = time.monotonic() - begun
         try:
             fates = read_ledger(ledger)[2]
@@ -118,11 +120,9 @@ def run_soak(suite: SoakSuite, say: Callable[[str], None], picker: Picker | None
         "p99_first_us": _p99(observer.first), "p99_last_us": _p99(observer.last),
     }
     return {
-        "format_version": FORMAT_VERSION, "suite": "soak", "version": __version__, **report,
-        "failed": _failed(report, suite), "seconds": round(seconds, 1),
+        **common("soak", suite, watch), **report, "failed": _failed(report, suite),
         "ascans_per_s": round(fates["sent"] / seconds, 1), "faults": fates["faults"],
-        "settings": {name: getattr(suite, name) for name in suite.__slots__}, "summary": run.summary(),
-        "host": host_facts(), "values_rss_mb": observer.rss_mb,
+        "summary": run.summary(), "values_rss_mb": observer.rss_mb,
     }
 
 

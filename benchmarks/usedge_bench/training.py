@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,15 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from usedge import __version__
 from usedge.cli.options import need_training
 from usedge.errors import InputError, MissingExtraError
-from usedge.meter import host_facts
+from usedge_bench.conditions import Watch
+from usedge_bench.report import common
 from usedge_bench.suite import TrainingSuite
 
-FORMAT_VERSION = 1
-LOAD_LIMIT = 0.5
-"""1-minute load of other work, in cores, above which a run is called unstable."""
 SPREAD_LIMIT = 1.25
 """p90 over p10 of a contender's rounds above which a run is called unstable."""
 GROUPS = ("plain", "usedge", "data")
@@ -92,7 +88,7 @@ def _worker(group: str, suite: TrainingSuite, folder: Path) -> Iterator[Worker]:
 def run_training(suite: TrainingSuite, say: Callable[[str], None]) -> dict[str, Any]:
     """Time every contender in turn; the report, every round included (keys: docs/benchmarking.md)."""
     _need_packages()
-    host, begun = host_facts(), time.monotonic()
+    watch = Watch(say)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         by_key: dict[str, Worker] = {}
@@ -102,19 +98,18 @@ def run_training(suite: TrainingSuite, say: Callable[[str], None]) -> dict[str, 
             worker = stack.enter_context(_worker(group, suite, folder))
             ready = worker.ready()
             if group == OURS:
-                host |= {key: ready[key] for key in ("torch", "threads")}
+                watch.host |= {key: ready[key] for key in ("torch", "threads")}
             for each in ready["contenders"]:
                 by_key[each["key"]], about[each["key"]] = worker, each
-        rates = _rounds(by_key, suite.rounds, say)
+        with watch.part("rounds"):
+            rates = _rounds(by_key, suite.rounds, say)
     rows = {table: [_row(key, AGAINST[table], about[key], rates, suite) for key in keys]
             for table, keys in TABLES.items()}
     every = [row for table in rows.values() for row in table]
-    why = _unstable(host["load_1min"], every)
     return {
-        "format_version": FORMAT_VERSION, "suite": "training", "version": __version__, "host": host,
-        "settings": {name: getattr(suite, name) for name in suite.__slots__}, "rows": rows,
+        **common("training", suite, watch, _unstable(every)), "rows": rows,
         "below_floor": [row["name"] for row in every if row["median_per_s"] < row["floor_per_s"]],
-        "stable": not why, "unstable_because": why, "elapsed_s": round(time.monotonic() - begun, 1),
+        "elapsed_s": watch.seconds,
         "values_per_s": {key: [round(rate, 2) for rate in values] for key, values in rates.items()},
     }
 
@@ -146,9 +141,6 @@ def _row(key: str, against: str, about: dict[str, Any], rates: dict[str, list[fl
             "floor_per_s": suite.floor_pretraining if key == OURS else 0.0}
 
 
-def _unstable(load: float, rows: list[dict[str, Any]]) -> list[str]:
-    why = [f"other work was running (1-minute load {load}); close it and run again"] * (load > LOAD_LIMIT)
+def _unstable(rows: list[dict[str, Any]]) -> list[str]:
     spread, worst = max((row["p90_per_s"] / row["p10_per_s"], row["key"]) for row in rows)
-    if spread > SPREAD_LIMIT:
-        why.append(f"p90 of {worst} is {spread:.2f} × its p10; close other programs")
-    return why
+    return [f"p90 of {worst} is {spread:.2f} × its p10; close other programs"] * (spread > SPREAD_LIMIT)

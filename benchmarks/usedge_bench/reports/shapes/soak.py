@@ -7,7 +7,7 @@ from typing import Any
 
 from usedge_bench.reports.figure import LESS, MORE, Figure
 from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import Shape, keys
+from usedge_bench.reports.shapes.common import STABLE, Shape, keys
 
 COUNTS = ("unaccounted", "threads_left", "files_left")
 KEYS = keys(
@@ -16,6 +16,7 @@ KEYS = keys(
                      "deadline_misses", *COUNTS), "count"),
     rss_growth_mb="number?", p99_first_us="number?", p99_last_us="number?", failed=["text"],
     ascans_per_s="number", faults=Each("count"), summary="any", values_rss_mb=["number"],
+    **{f"{key}?": each for key, each in STABLE.items()},  # older reports lack them
 )
 
 

@@ -108,21 +108,24 @@ def failures(report: dict[str, Any], web_cores: float) -> list[str]:
 
 
 def losses(summary: dict[str, Any], n: int, n_readings: int) -> list[str]:
-    """What of ``n`` A-scans, or of the ``n_readings`` lines on stdout, is missing in ``summary``."""
-    counted = sum(summary[key] for key in ("classified", "abstained", "dropped", "unread"))
+    """What of ``n`` A-scans is missing in ``summary``; and of its readings, of which stdout had
+    ``n_readings``, what a sink did not write.
+    """
+    read = summary["classified"] + summary["abstained"]
+    counted = read + summary["dropped"] + summary["unread"]
     wrong = {
         f"{summary['received']} of {n} received": summary["received"] != n,
         f"the device says it sent {summary['sent']}": summary["sent"] != n,
         f"{summary['dropped']} dropped": summary["dropped"],
         f"{summary['unread']} unread": summary["unread"],
         f"{summary['received'] - counted} unaccounted": summary["received"] != counted,
-        f"{n_readings} readings on stdout of {n}": n_readings != n,
+        f"{n_readings} of {read} readings on stdout": n_readings != read,
         f"{summary.get('recorded')} recorded of {n}": summary.get("recorded", n) != n,
     }
     told = [what for what, is_so in wrong.items() if is_so]
     for name, state in summary["sinks"].items():
-        if state["written"] != n or state["dropped"]:
-            told.append(f"{name} wrote {state['written']} of {n}, {state['dropped']} dropped")
+        if state["written"] != read or state["dropped"]:
+            told.append(f"{name} wrote {state['written']} of {read}, {state['dropped']} dropped")
     return told
 
 

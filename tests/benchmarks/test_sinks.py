@@ -22,8 +22,9 @@ def numbers() -> SinksSuite:
 
 
 def summary(**changes: Any) -> dict[str, Any]:
-    return {"received": 100, "classified": 60, "abstained": 40, "dropped": 0, "unread": 0, "sent": 100,
-            "recorded": 100, "sinks": {"csv:a": {"written": 100, "dropped": 0}}} | changes
+    told = {"received": 100, "classified": 60, "abstained": 40, "dropped": 0, "unread": 0, "sent": 100,
+            "recorded": 100} | changes
+    return {"sinks": {"csv:a": {"written": told["classified"] + 40, "dropped": 0}}} | told
 
 
 def test_a_run_in_which_all_came_through_lost_nothing() -> None:
@@ -40,11 +41,12 @@ def test_a_run_in_which_all_came_through_lost_nothing() -> None:
     ({"sinks": {"web://x": {"written": 90, "dropped": 0}}}, ["web://x wrote 90 of 100, 0 dropped"]),
 ])
 def test_whatever_is_missing_is_told(changes: dict[str, Any], told: list[str]) -> None:
-    assert sinks.losses(summary(**changes), 100, 100) == told
+    account = summary(**changes)
+    assert sinks.losses(account, 100, account["classified"] + account["abstained"]) == told
 
 
 def test_readings_that_stdout_did_not_have_are_told() -> None:
-    assert sinks.losses(summary(), 100, 99) == ["99 readings on stdout of 100"]
+    assert sinks.losses(summary(), 100, 99) == ["99 of 100 readings on stdout"]
 
 
 def test_a_page_over_its_limit_and_a_loss_fail_the_suite() -> None:

@@ -1,7 +1,7 @@
 """What the network takes of a microcontroller: bytes of flash and RAM.
 
-``python3 size.py`` prints the table for the default network, ``--dims`` for another. Standard library only.
-Exit status 0; 1 when something fails, with its words; 2 where a compiler is missing.
+``python3 size.py`` prints the table for the default network, ``--dims`` and ``--stem`` for another.
+Standard library only. Exit status 0; 1 when something fails, with its words; 2 where a compiler is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ CORES = {
 FLAGS = ("-mthumb", "-std=c99", "-O2", "-ffreestanding", "-ffunction-sections", "-fstack-usage")
 DIMS = "32 64 128 4 64 256 6"
 NAMES = "patch length d_model heads d_head hidden layers"
+STEM = "16 8 5 4 48 64 2 1"
+STEM_NAMES = "frame hop kernel joined narrow wide narrow_blocks wide_blocks"
 ASK = """
 #include <stdio.h>
 #include "usnet_blob.h"
@@ -74,7 +76,8 @@ def report(compiler: str, values: list[str]) -> str:
         "RAM: A-scan and answer": [f"{ends:,}"] * len(codes),
         "stack, at most": [f"{stack:,}" for _, stack in codes],
     }
-    sizes = ", ".join(f"{name} {value}" for name, value in zip(NAMES.split(), values, strict=True))
+    names = [*NAMES.split(), *STEM_NAMES.split()]
+    sizes = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=False))
     lines = [f"`{run(compiler, '--version').splitlines()[0]}`, -O2; {sizes}.", "",
              "| bytes | " + " | ".join(CORES) + " |", "|---|" + "---|" * len(CORES)]
     return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
@@ -85,11 +88,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--compiler", default="arm-none-eabi-gcc")
     parser.add_argument("--dims", default=DIMS, help=f"{NAMES} (default: {DIMS})")
+    parser.add_argument("--stem", default="", help=f"{STEM_NAMES}, as in {STEM!r} (default: no stem)")
     options = parser.parse_args()
-    values = options.dims.split()
-    if len(values) != len(NAMES.split()) or not all(each.isdigit() for each in values):
-        sys.stderr.write(f"--dims {options.dims!r} is not {NAMES}, as in {DIMS!r}\n")
-        return 1
+    values = options.dims.split() + options.stem.split()
+    for told, names, usual in ((options.dims, NAMES, DIMS), (options.stem or STEM, STEM_NAMES, STEM)):
+        if len(told.split()) != len(names.split()) or not all(each.isdigit() for each in told.split()):
+            sys.stderr.write(f"{told!r} is not {names}, as in {usual!r}\n")
+            return 1
     for tool, package in ((options.compiler, "gcc-arm-none-eabi"), ("cc", "gcc")):
         if shutil.which(tool) is None:
             sys.stderr.write(f"{tool} is not installed: apt-get install {package}\n")

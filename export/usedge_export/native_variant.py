@@ -18,9 +18,10 @@ from torch import nn
 from usedge.errors import InputError
 from usedge.models.mae import Block, Encoder
 from usedge.models.nets import ToFNet
+from usedge.models.stem import KERNEL, Framed, Stem, framed
 
 MAGIC = b"USNET-w8"
-VERSION = 1
+VERSION = 2
 ALIGN = 64
 LANES, GROUP = 16, 4
 """Columns of a panel, and values of a column that lie beside one another in it."""
@@ -34,11 +35,11 @@ def native_int8(model: nn.Module) -> bytes:
 
     Raises InputError for a network that the C code does not run.
     """
-    encoder, sizes = _sizes(model)
+    encoder, sizes = _sizes(framed(model))
     body = b"".join(_aligned(section) for section in _sections(model, encoder, sizes["heads"]))
     # The checksum takes the last four bytes of the last section, which leaves them free.
     total = ALIGN + len(body)
-    header = struct.pack("<8sII7H", MAGIC, VERSION, total, *sizes.values()).ljust(ALIGN, b"\0")
+    header = struct.pack(f"<8sII{len(sizes)}H", MAGIC, VERSION, total, *sizes.values()).ljust(ALIGN, b"\0")
     content = (header + body)[:-4]
     return content + struct.pack("<I", zlib.crc32(content))
 
@@ -57,7 +58,14 @@ def _sizes(model: nn.Module) -> tuple[Encoder, dict[str, int]]:
         if sizes[name] % LANES:
             raise InputError(f"the native runtime needs {name} in multiples of {LANES}; it is {sizes[name]}.",
                              "Leave native-int8 out of the recipe, or train with another size.")
-    return encoder, sizes
+    return encoder, sizes | (_stem_sizes(encoder.stem) if encoder.stem is not None else {})
+
+
+def _stem_sizes(stem: Stem) -> dict[str, int]:
+    frames, join = _convolution(stem.frames), _convolution(stem.join)
+    return {"frame": frames.kernel, "hop": frames.stride, "kernel": KERNEL, "joined": join.kernel,
+            "narrow": frames.product.out_features, "wide": join.product.out_features,
+            "narrow_blocks": len(stem.narrow), "wide_blocks": len(stem.wide)}
 
 
 def _aligned(section: bytes) -> bytes:
@@ -74,12 +82,40 @@ def _raw(*tensors: Any) -> bytes:
 
 def _sections(model: Any, encoder: Encoder, heads: int) -> Iterator[bytes]:
     yield _raw(encoder.embed.weight.T)
-    yield _raw(encoder.position + encoder.embed.bias)
+    if encoder.stem is None:
+        yield _raw(encoder.position + encoder.embed.bias)
+    else:
+        yield _raw(encoder.position + encoder.embed.bias + encoder.stem.out.bias)
+        yield from _stem(encoder.stem)
     for block in encoder.blocks:
         yield from _block(block, heads)
     yield _raw(encoder.norm.weight, encoder.norm.bias)
     yield _raw(model.pointer.weight, model.no_echo.weight)
     yield _raw(model.pointer.bias, model.no_echo.bias) + bytes(4)
+
+
+def _stem(stem: Stem) -> Iterator[bytes]:
+    first = _convolution(stem.frames).product
+    yield _raw(first.weight.T, first.bias)
+    yield from _residuals(stem.narrow)
+    yield from _linear(_convolution(stem.join).product)
+    yield from _residuals(stem.wide)
+    yield from _matrix([_array(stem.out.weight)], np.zeros(0, np.float32))
+
+
+def _residuals(blocks: Any) -> Iterator[bytes]:
+    for block in blocks:
+        for convolution in (block.conv1, block.conv2):
+            yield from _linear(_convolution(convolution).product)
+
+
+def _convolution(module: nn.Module) -> Framed:
+    assert isinstance(module, Framed)
+    return module
+
+
+def _linear(linear: nn.Linear) -> Iterator[bytes]:
+    yield from _matrix([_array(linear.weight)], _array(linear.bias))
 
 
 def _block(block: Any, heads: int) -> Iterator[bytes]:
@@ -91,8 +127,8 @@ def _block(block: Any, heads: int) -> Iterator[bytes]:
     proj = _array(block.proj.weight).reshape(d_model, heads, -1).swapaxes(0, 1)
     yield from _matrix(list(proj), _array(block.proj.bias))
     yield _raw(block.norm2.weight, block.norm2.bias)
-    for linear in (block.fc1, block.fc2):
-        yield from _matrix([_array(linear.weight)], _array(linear.bias))
+    yield from _linear(block.fc1)
+    yield from _linear(block.fc2)
 
 
 def _matrix(parts: list[Float32], bias: Float32) -> Iterator[bytes]:

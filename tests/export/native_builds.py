@@ -55,12 +55,14 @@ def build(compiler: tuple[str, ...], folder: Path) -> Path:
     return program
 
 
-def answers(program: Path, weights: bytes, x: Float32, emulator: tuple[str, ...] = ()) -> bytes:
-    """The bytes of all answers to ``x (n, n_samples)``."""
+def answers(program: Path, weights: bytes, x: Float32, emulator: tuple[str, ...] = (), patches: int = 0
+            ) -> bytes:
+    """The bytes of all answers to ``x (n, n_samples)``; with ``patches``, on so many evenly spread ones."""
     need(*emulator[:1])
     files = (program.with_name("weights"), program.with_name("x"))
     files[0].write_bytes(weights)
     files[1].write_bytes(x.tobytes())
-    done = subprocess.run([*emulator, str(program), *map(str, files)], capture_output=True, check=False)
+    command = [*emulator, str(program), *map(str, files), str(patches)]
+    done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

@@ -21,16 +21,20 @@ from usedge.resources import folder
 from usedge_firmware.clibrary import NativeUnavailableError, build_library
 
 Float32 = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 LIBRARY_VARIABLE = "USEDGE_NATIVE_LIBRARY"
 SOURCES = "export/c"
-VERSION = 1
+VERSION = 2
 ALIGN = 64
+SOME = 16
+"""Patches that are looked at alone come in multiples of it."""
 MODEL_BYTES = 64
 """Room for a ``usnet_model``, which is smaller."""
 
 # Without these two, compilers may fuse products and sums into other bits.
 FLAGS = ("-std=c99", "-ffp-contract=off", "-O3", "-shared", "-fPIC")
+PLACES_REFUSED = -11
 _OPEN_ERRORS = {
     -3: "these are no weights of the native runtime", -4: "the weights are of another version",
     -5: "the weights are truncated or too long", -6: "the network has sizes that the C code cannot run",
@@ -65,6 +69,7 @@ class NativeBackend:
         self._inputs = self._library.usnet_inputs(self._model)
         self._outputs = self._library.usnet_outputs(self._model)
         self._scratch = _aligned(self._library.usnet_scratch_size(self._model))
+        self.patches = (self._outputs - 1) // 3
 
     @property
     def kernel(self) -> str:
@@ -72,22 +77,46 @@ class NativeBackend:
         name: bytes = self._library.usnet_kernel()
         return name.decode()
 
-    def infer(self, x: Float32) -> Float32:
-        """``x (1, n_samples)`` → (1, 3l + 1); raises InputError for another shape, and NaN or ∞ in it."""
+    def infer(self, x: Float32, places: Places | None = None) -> Float32:
+        """``x (1, n_samples)`` → (1, 3l + 1), or (1, 3k + 1) of the patches ``places (1, k)`` alone.
+
+        Raises InputError for another shape, for NaN or ∞ in ``x``, and for places that are not in ascending
+        order, not patches of ``x``, or no multiple of 16.
+        """
         if x.shape != (1, self._inputs):
             raise InputError(f"the native runtime takes A-scans of shape (1, {self._inputs}), not {x.shape}.")
-        x = np.ascontiguousarray(x, np.float32)
-        out = np.empty((1, self._outputs), np.float32)
-        scratch = self._scratch
-        code = self._library.usnet_infer(self._model, x.ctypes.data, out.ctypes.data, scratch.ctypes.data,
-                                         scratch.nbytes)
+        x, scratch = np.ascontiguousarray(x, np.float32), self._scratch
+        if places is None:
+            out = np.empty((1, self._outputs), np.float32)
+            code = self._library.usnet_infer(self._model, x.ctypes.data, out.ctypes.data, scratch.ctypes.data,
+                                             scratch.nbytes)
+        else:
+            chosen = self._chosen(places)
+            out = np.empty((1, 3 * chosen.size + 1), np.float32)
+            code = self._library.usnet_infer_some(self._model, x.ctypes.data, chosen.ctypes.data, chosen.size,
+                                                  out.ctypes.data, scratch.ctypes.data, scratch.nbytes)
+        if code == PLACES_REFUSED:
+            raise InputError(f"the native runtime refused the places {_shortly(places)}.",
+                             f"Give a multiple of {SOME} of the {self.patches} patches, in ascending order.")
         if code:
             raise InputError(f"the native runtime refused an A-scan (error {code}): a sample is not finite.")
         return out
 
+    def _chosen(self, places: Places) -> NDArray[np.uint16]:
+        if places.ndim != 2 or len(places) != 1:
+            raise InputError(f"the native runtime takes places of shape (1, k), not {places.shape}.")
+        if places.size and not 0 <= int(places.min()) <= int(places.max()) < self.patches:
+            raise InputError(f"the native runtime refused the places {_shortly(places)}.",
+                             f"Patches are numbered 0 … {self.patches - 1}.")
+        return np.ascontiguousarray(places[0], np.uint16)
+
     def close(self) -> None:
         """Free weights and scratch."""
         del self._weights, self._scratch
+
+
+def _shortly(places: Places | None) -> str:
+    return np.array2string(np.asarray(places).ravel(), threshold=8, separator=", ").replace("\n", "")
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
@@ -140,6 +169,8 @@ def _with_signatures(library: ctypes.CDLL) -> ctypes.CDLL:
     library.usnet_open.restype = ctypes.c_int32
     library.usnet_infer.argtypes = (pointer, pointer, pointer, pointer, size)
     library.usnet_infer.restype = ctypes.c_int32
+    library.usnet_infer_some.argtypes = (pointer, pointer, pointer, size, pointer, pointer, size)
+    library.usnet_infer_some.restype = ctypes.c_int32
     for name in ("inputs", "outputs", "scratch_size"):
         function = getattr(library, f"usnet_{name}")
         function.argtypes, function.restype = (pointer,), size

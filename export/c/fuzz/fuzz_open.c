@@ -25,6 +25,19 @@ static void put32(uint8_t *at, size_t value)
     put16(at + 2, value >> 16);
 }
 
+static void small_stem(usnet_dims *n, uint8_t mode)
+{
+    n->patch = 8;
+    n->frame = (uint16_t)((mode & 16u) ? 4u : 7u);
+    n->hop = (uint16_t)((mode & 32u) ? 4u : 2u);
+    n->kernel = (uint16_t)((mode & 64u) ? 15u : 3u);
+    n->joined = (uint16_t)((mode & 128u) ? 2u : 4u);
+    n->narrow = 16;
+    n->wide = (uint16_t)((mode & 1u) ? 32u : 16u);
+    n->narrow_blocks = (uint16_t)((mode >> 1) & 1u);
+    n->wide_blocks = 1;
+}
+
 /* A sound header of a small network, its weights filled from the input over and over. */
 static size_t mended(const uint8_t *bytes, size_t length, uint8_t mode, uint8_t *out)
 {
@@ -35,6 +48,9 @@ static size_t mended(const uint8_t *bytes, size_t length, uint8_t mode, uint8_t 
     n.d_head = (uint16_t)((mode & 2u) ? 32u : 16u);
     n.heads = (uint16_t)(1u + ((mode >> 2) & 1u));
     n.layers = 1;
+    if (mode & 8u) {
+        small_stem(&n, mode);
+    }
     size = (size_t)usnet_blob_size(&n);
     for (size_t i = 0; i < size; i++) {
         out[i] = i < USNET_HEADER_SIZE || length == 0 ? 0 : bytes[(i - USNET_HEADER_SIZE) % length];
@@ -49,12 +65,21 @@ static size_t mended(const uint8_t *bytes, size_t length, uint8_t mode, uint8_t 
     put16(out + 24, n.d_head);
     put16(out + 26, n.hidden);
     put16(out + 28, n.layers);
+    put16(out + 30, n.frame);
+    put16(out + 32, n.hop);
+    put16(out + 34, n.kernel);
+    put16(out + 36, n.joined);
+    put16(out + 38, n.narrow);
+    put16(out + 40, n.wide);
+    put16(out + 42, n.narrow_blocks);
+    put16(out + 44, n.wide_blocks);
     put32(out + size - 4u, usnet_crc32(out, size - 4u));
     return size;
 }
 
 static void run(const usnet_model *model)
 {
+    uint16_t places[USNET_SOME];
     const size_t size = usnet_scratch_size(model);
     float *x = (float *)calloc(usnet_inputs(model), sizeof(float));
     float *out = (float *)malloc(usnet_outputs(model) * sizeof(float));
@@ -63,6 +88,16 @@ static void run(const usnet_model *model)
         x[i] = (float)(i % 7u) - 3.0f;
     }
     if (usnet_infer(model, x, out, scratch, size) != 0 || usnet_infer(model, x, out, scratch, size - 1u) == 0) {
+        abort();
+    }
+    for (size_t i = 0; i < USNET_SOME; i++) {
+        places[i] = (uint16_t)(i + model->dims.length - USNET_SOME);
+    }
+    if (usnet_infer_some(model, x, places, USNET_SOME, out, scratch, size) != 0) {
+        abort();
+    }
+    places[USNET_SOME - 1u]++;
+    if (usnet_infer_some(model, x, places, USNET_SOME, out, scratch, size) != USNET_ERR_PLACES) {
         abort();
     }
     free(x);

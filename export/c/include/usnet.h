@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define USNET_VERSION 1u
+#define USNET_VERSION 2u /* weights of version 1, which know no stem, are read as well */
 #define USNET_HEADER_SIZE 64u
 /* Sections of the weights begin at multiples of it. */
 #define USNET_ALIGN 64u
@@ -42,6 +42,10 @@ extern "C" {
 #define USNET_ERR_SCRATCH (-8)  /* scratch is smaller than usnet_scratch_size */
 #define USNET_ERR_INPUT (-9)    /* a sample is not finite */
 #define USNET_ERR_MACHINE (-10) /* this machine is big-endian */
+#define USNET_ERR_PLACES (-11)  /* not in order, or beyond the end, or no multiple of USNET_SOME of them */
+
+/* Patches that are looked at alone come in multiples of it. */
+#define USNET_SOME 16u
 
 /* Sizes of the network. */
 typedef struct {
@@ -52,6 +56,15 @@ typedef struct {
     uint16_t d_head;
     uint16_t hidden;  /* of the MLP */
     uint16_t layers;
+    /* Of the convolutional stem; all zero where there is none. */
+    uint16_t frame;   /* samples that the first filters see */
+    uint16_t hop;     /* samples from one position to the next */
+    uint16_t kernel;  /* positions that a residual block's convolutions see */
+    uint16_t joined;  /* positions that one of the coarse grid is made of, 2 apart */
+    uint16_t narrow;  /* channels before that, and */
+    uint16_t wide;    /* behind it */
+    uint16_t narrow_blocks;
+    uint16_t wide_blocks;
 } usnet_dims;
 
 /* Weights that were checked. They are read in place and must outlive it. */
@@ -72,6 +85,11 @@ size_t usnet_scratch_size(const usnet_model *model);
  * that of "no echo", the onset's offset in each patch, the arrival's. `scratch` is overwritten; nothing in it
  * need be kept between calls. 0, or an error: then out is unchanged. */
 int32_t usnet_infer(const usnet_model *model, const float *x, float *out, void *scratch, size_t size);
+
+/* The same of `count` patches alone, a multiple of USNET_SOME: `places` are their indices in ascending order. A
+ * stem sees the whole of x. `out`: 3 * count + 1 numbers in the same order. Scratch as for all of them. */
+int32_t usnet_infer_some(const usnet_model *model, const float *x, const uint16_t *places, size_t count, float *out,
+                         void *scratch, size_t size);
 
 /* The kernel that was compiled in: "avx512-vnni", "avx-vnni", "neon-dot", "neon" or "plain". */
 const char *usnet_kernel(void);

@@ -2,8 +2,9 @@
 #include "usnet.h"
 
 #include "usnet_blob.h"
-#include "usnet_dot.h"
+#include "usnet_matrix.h"
 #include "usnet_rows.h"
+#include "usnet_stem.h"
 
 #define QK_PEAK 4095 /* 4095 * 4095 * 128 < 2^31 */
 #define V_PEAK 2047
@@ -23,14 +24,6 @@ typedef struct {
     int16_t *v;       /* panels of D columns */
     int16_t *p;       /* (8, l) softmax */
 } arena;
-
-typedef struct {
-    const int8_t *w;
-    const float *scale, *bias;
-    const int32_t *sum;
-} matrix;
-
-typedef enum { STORE, STORE_GELU, ADD } emission;
 
 /* ---- Weights ------------------------------------------------------------------------------------------- */
 
@@ -61,7 +54,7 @@ static int little_endian(void)
 static int32_t check_header(const uint8_t *at, size_t size, usnet_dims *n)
 {
     static const uint8_t magic[8] = {'U', 'S', 'N', 'E', 'T', '-', 'w', '8'};
-    uint32_t rest = 0;
+    uint32_t version, rest = 0;
     if (size < USNET_HEADER_SIZE) {
         return USNET_ERR_SIZE;
     }
@@ -70,10 +63,11 @@ static int32_t check_header(const uint8_t *at, size_t size, usnet_dims *n)
             return USNET_ERR_MAGIC;
         }
     }
-    if (get32(at + 8) != USNET_VERSION) {
+    version = get32(at + 8);
+    if (version == 0 || version > USNET_VERSION) {
         return USNET_ERR_VERSION;
     }
-    for (size_t i = 30; i < USNET_HEADER_SIZE; i++) {
+    for (size_t i = version == 1u ? 30 : 46; i < USNET_HEADER_SIZE; i++) {
         rest |= at[i];
     }
     n->patch = get16(at + 16);
@@ -83,6 +77,14 @@ static int32_t check_header(const uint8_t *at, size_t size, usnet_dims *n)
     n->d_head = get16(at + 24);
     n->hidden = get16(at + 26);
     n->layers = get16(at + 28);
+    n->frame = get16(at + 30);
+    n->hop = get16(at + 32);
+    n->kernel = get16(at + 34);
+    n->joined = get16(at + 36);
+    n->narrow = get16(at + 38);
+    n->wide = get16(at + 40);
+    n->narrow_blocks = get16(at + 42);
+    n->wide_blocks = get16(at + 44);
     if (rest != 0 || !usnet_dims_fit(n)) {
         return USNET_ERR_DIMS;
     }
@@ -135,31 +137,6 @@ uint32_t usnet_version(void)
     return USNET_VERSION;
 }
 
-static const float *floats(const usnet_model *model, size_t offset)
-{
-    return (const float *)(const void *)(model->weights + offset);
-}
-
-static matrix matrix_at(const usnet_model *model, usnet_matrix at)
-{
-    matrix m;
-    m.w = (const int8_t *)(model->weights + at.w);
-    m.scale = floats(model, at.scale);
-    m.sum = (const int32_t *)(const void *)(model->weights + at.sum);
-    m.bias = floats(model, at.bias);
-    return m;
-}
-
-/* The columns from `first` on of a matrix whose columns have k values. */
-static matrix columns_from(matrix m, size_t first, size_t k)
-{
-    m.w += first * k;
-    m.scale += first;
-    m.sum += first;
-    m.bias += first;
-    return m;
-}
-
 /* ---- Scratch ------------------------------------------------------------------------------------------- */
 
 static size_t larger(size_t a, size_t b)
@@ -176,12 +153,15 @@ static void *carve(uint8_t **at, size_t *total, size_t bytes)
     return begin;
 }
 
-/* Lays `scratch` out, or only measures where it is null. */
-static size_t lay_out(const usnet_dims *n, uint8_t *scratch, arena *a)
+/* Lays `scratch` out, or only measures where it is null. The stem has done before the layers begin. */
+static size_t lay_out(const usnet_dims *n, uint8_t *scratch, arena *a, stem_arena *b)
 {
     const size_t l = n->length, d = n->d_model, head = n->d_head, f = sizeof(float);
-    size_t total = 0;
+    size_t total = 0, before;
+    uint8_t *behind;
     a->z = (float *)carve(&scratch, &total, l * d * f);
+    behind = scratch;
+    before = total;
     a->plain = (float *)carve(&scratch, &total, larger(larger(l * head, CHUNK * (size_t)n->hidden), d) * f);
     a->act_scale = (float *)carve(&scratch, &total, l * f);
     a->few_scale = (float *)carve(&scratch, &total, CHUNK * f);
@@ -192,65 +172,19 @@ static size_t lay_out(const usnet_dims *n, uint8_t *scratch, arena *a)
     a->k = (int16_t *)carve(&scratch, &total, l * head * sizeof(int16_t));
     a->v = (int16_t *)carve(&scratch, &total, l * head * sizeof(int16_t));
     a->p = (int16_t *)carve(&scratch, &total, USNET_ROWS * l * sizeof(int16_t));
-    return total;
+    if (usnet_has_stem(n)) {
+        b->room = (float *)carve(&behind, &before, stem_room(n) * f);
+        b->window = (float *)carve(&behind, &before, stem_window(n) * f);
+        b->act = (usnet_act *)carve(&behind, &before, stem_act(n));
+    }
+    return larger(total, before);
 }
 
 size_t usnet_scratch_size(const usnet_model *model)
 {
     arena a;
-    return lay_out(&model->dims, NULL, &a);
-}
-
-/* ---- Matrices ------------------------------------------------------------------------------------------ */
-
-static inline void emit(const int32_t *restrict tile, size_t width, const float *restrict row_scale,
-                        const matrix *m, float *restrict out, size_t stride, emission how)
-{
-    for (size_t r = 0; r < USNET_ROWS; r++) {
-        for (size_t c = 0; c < width; c++) {
-            const float sum = (float)usnet_debias(tile[r * width + c], m->sum[c]);
-            const float value = sum * (row_scale[r] * m->scale[c]);
-            float *to = out + r * stride + c;
-            if (how == ADD) {
-                *to += value;
-            } else {
-                *to = how == STORE_GELU ? usnet_gelu(value + m->bias[c]) : value + m->bias[c];
-            }
-        }
-    }
-}
-
-/* out (rows, columns) of a (rows, k) and a matrix of k by columns; rows are a multiple of 8. */
-static inline void multiply(const usnet_act *a, size_t a_stride, const float *row_scale, size_t rows, size_t k,
-                            matrix m, size_t columns, float *out, size_t stride, emission how)
-{
-    int32_t tile[2u * USNET_ROWS * USNET_LANES];
-    for (size_t c = 0; c < columns;) {
-        const size_t width = columns - c >= 2u * USNET_LANES ? 2u * USNET_LANES : USNET_LANES;
-        const matrix part = columns_from(m, c, k);
-        for (size_t r = 0; r < rows; r += USNET_ROWS) {
-            if (width > USNET_LANES) {
-                usnet_tile8(a + r * a_stride, a_stride, k, part.w, 2u, tile, 2u * USNET_LANES);
-                emit(tile, 2u * USNET_LANES, row_scale + r, &part, out + r * stride + c, stride, how);
-            } else {
-                usnet_tile8(a + r * a_stride, a_stride, k, part.w, 1u, tile, USNET_LANES);
-                emit(tile, USNET_LANES, row_scale + r, &part, out + r * stride + c, stride, how);
-            }
-        }
-        c += width;
-    }
-}
-
-/* Sums of products (8, columns) of int16 rows and panels. */
-static void multiply16(const int16_t *a, size_t k, const int16_t *w, size_t columns, int32_t *out)
-{
-    size_t c = 0;
-    for (; c + 2u * USNET_LANES <= columns; c += 2u * USNET_LANES) {
-        usnet_tile16(a, k, k, w + c * k, 2u, out + c, columns);
-    }
-    if (c < columns) {
-        usnet_tile16(a, k, k, w + c * k, 1u, out + c, columns);
-    }
+    stem_arena b;
+    return lay_out(&model->dims, NULL, &a, &b);
 }
 
 /* ---- Attention ----------------------------------------------------------------------------------------- */
@@ -347,9 +281,8 @@ static void attend(const arena *a, const usnet_dims *n, size_t row, float rate, 
     multiply(a->few, head, a->few_scale, USNET_ROWS, head, proj, d, a->z + row * d, d, ADD);
 }
 
-static void attention(const usnet_model *model, const usnet_layer *layer, const arena *a)
+static void attention(const usnet_model *model, const usnet_dims *n, const usnet_layer *layer, const arena *a)
 {
-    const usnet_dims *n = &model->dims;
     const size_t l = n->length, d = n->d_model, head = n->d_head;
     const float *gains = floats(model, layer->norm1);
     const matrix qkv = matrix_at(model, layer->qkv), proj = matrix_at(model, layer->proj);
@@ -379,9 +312,8 @@ static void attention(const usnet_model *model, const usnet_layer *layer, const 
 
 /* ---- The rest ------------------------------------------------------------------------------------------ */
 
-static void mlp(const usnet_model *model, const usnet_layer *layer, const arena *a)
+static void mlp(const usnet_model *model, const usnet_dims *n, const usnet_layer *layer, const arena *a)
 {
-    const usnet_dims *n = &model->dims;
     const size_t d = n->d_model, hidden = n->hidden;
     const float *gains = floats(model, layer->norm2);
     const matrix fc1 = matrix_at(model, layer->fc1), fc2 = matrix_at(model, layer->fc2);
@@ -394,7 +326,7 @@ static void mlp(const usnet_model *model, const usnet_layer *layer, const arena 
                 z[i] += fc2.bias[i];
             }
         }
-        multiply(a->act, d, a->act_scale, CHUNK, d, fc1, hidden, a->plain, hidden, STORE_GELU);
+        multiply(a->act, d, a->act_scale, CHUNK, d, fc1, hidden, a->plain, hidden, GELU);
         for (size_t r = 0; r < CHUNK; r++) {
             a->few_scale[r] = quantise8(a->plain + r * hidden, hidden, a->few + r * hidden);
         }
@@ -403,28 +335,35 @@ static void mlp(const usnet_model *model, const usnet_layer *layer, const arena 
 }
 
 /* Patches stay float: they are a thousandth of the work, and all the resolution that a gate has. */
-static void embed(const usnet_model *model, const usnet_ends *at, const float *x, const arena *a)
+static void embed(const usnet_model *model, const usnet_ends *at, const float *x, const uint16_t *places,
+                  size_t count, float *z)
 {
     const size_t d = model->dims.d_model, patch = model->dims.patch;
-    const float *w = floats(model, at->embed), *place = floats(model, at->place);
-    for (size_t t = 0; t < model->dims.length; t++) {
-        float *restrict z = a->z + t * d;
-        for (size_t i = 0; i < d; i++) {
-            z[i] = place[t * d + i];
-        }
-        for (size_t j = 0; j < patch; j++) {
-            const float *restrict row = w + j * d;
-            const float sample = x[t * patch + j];
-            for (size_t i = 0; i < d; i++) {
-                z[i] += sample * row[i];
+    const float *w = floats(model, at->embed), *positions = floats(model, at->place);
+    for (size_t t = 0; t < count; t++) {
+        const size_t place = places == NULL ? t : places[t];
+        const float *samples = x + place * patch;
+        for (size_t i = 0; i < d; i += USNET_LANES) {
+            float sum[USNET_LANES];
+            for (size_t c = 0; c < USNET_LANES; c++) {
+                sum[c] = positions[place * d + i + c];
+            }
+            for (size_t j = 0; j < patch; j++) {
+                const float *restrict row = w + j * d + i;
+                for (size_t c = 0; c < USNET_LANES; c++) {
+                    sum[c] += samples[j] * row[c];
+                }
+            }
+            for (size_t c = 0; c < USNET_LANES; c++) {
+                z[t * d + i + c] = sum[c];
             }
         }
     }
 }
 
-static void point(const usnet_model *model, const usnet_ends *at, const arena *a, float *out)
+static void point(const usnet_model *model, const usnet_ends *at, size_t l, const arena *a, float *out)
 {
-    const size_t d = model->dims.d_model, l = model->dims.length;
+    const size_t d = model->dims.d_model;
     const float *gains = floats(model, at->norm), *w = floats(model, at->head), *b = floats(model, at->head_bias);
     float *restrict mean = a->z; /* the first token is read before it becomes the sum of all */
     for (size_t t = 0; t < l; t++) {
@@ -440,36 +379,69 @@ static void point(const usnet_model *model, const usnet_ends *at, const arena *a
     out[l] = dot_of(mean, w + 3u * d, d) / (float)l + b[3];
 }
 
-static int all_finite(const float *x, size_t n)
+static int32_t refusal(const usnet_model *model, const float *x, const float *out, const void *scratch, size_t size)
 {
-    return peak_of(x, n) <= FLT_MAX;
-}
-
-int32_t usnet_infer(const usnet_model *model, const float *x, float *out, void *scratch, size_t size)
-{
-    uint64_t at = USNET_HEADER_SIZE;
-    usnet_ends ends;
-    arena a;
     if (model == NULL || model->weights == NULL || x == NULL || out == NULL || scratch == NULL) {
         return USNET_ERR_NULL;
     }
     if (!is_aligned(scratch)) {
         return USNET_ERR_ALIGN;
     }
-    if (lay_out(&model->dims, (uint8_t *)scratch, &a) > size) {
+    if (usnet_scratch_size(model) > size) {
         return USNET_ERR_SCRATCH;
     }
-    if (!all_finite(x, usnet_inputs(model))) {
-        return USNET_ERR_INPUT;
-    }
+    return peak_of(x, usnet_inputs(model)) <= FLT_MAX ? 0 : USNET_ERR_INPUT;
+}
+
+/* `places` null: all patches, and count is their number. */
+static void forward(const usnet_model *model, const float *x, const uint16_t *places, size_t count, float *out,
+                    void *scratch)
+{
+    usnet_dims n = model->dims;
+    uint64_t at = USNET_HEADER_SIZE;
+    usnet_ends ends;
+    stem_arena b;
+    arena a;
+    n.length = (uint16_t)count;
     usnet_take_first(&model->dims, &at, &ends);
-    embed(model, &ends, x, &a);
-    for (size_t i = 0; i < model->dims.layers; i++) {
-        const usnet_layer layer = usnet_take_layer(&model->dims, &at);
-        attention(model, &layer, &a);
-        mlp(model, &layer, &a);
+    (void)lay_out(&model->dims, (uint8_t *)scratch, &a, &b);
+    embed(model, &ends, x, places, count, a.z);
+    if (usnet_has_stem(&n)) {
+        stem(model, &ends, &b, x, places, count, a.z);
     }
-    usnet_take_last(&model->dims, &at, &ends);
-    point(model, &ends, &a, out);
+    for (size_t i = 0; i < n.layers; i++) {
+        const usnet_layer layer = usnet_take_layer(&n, &at);
+        attention(model, &n, &layer, &a);
+        mlp(model, &n, &layer, &a);
+    }
+    usnet_take_last(&n, &at, &ends);
+    point(model, &ends, count, &a, out);
+}
+
+int32_t usnet_infer(const usnet_model *model, const float *x, float *out, void *scratch, size_t size)
+{
+    const int32_t fault = refusal(model, x, out, scratch, size);
+    if (fault == 0) {
+        forward(model, x, NULL, model->dims.length, out, scratch);
+    }
+    return fault;
+}
+
+int32_t usnet_infer_some(const usnet_model *model, const float *x, const uint16_t *places, size_t count, float *out,
+                         void *scratch, size_t size)
+{
+    const int32_t fault = places == NULL ? USNET_ERR_NULL : refusal(model, x, out, scratch, size);
+    if (fault != 0) {
+        return fault;
+    }
+    if (count == 0 || count % USNET_SOME != 0 || count > model->dims.length) {
+        return USNET_ERR_PLACES;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (places[i] >= model->dims.length || (i > 0 && places[i] <= places[i - 1u])) {
+            return USNET_ERR_PLACES;
+        }
+    }
+    forward(model, x, places, count, out, scratch);
     return 0;
 }

@@ -18,7 +18,7 @@ typedef struct {
 } usnet_layer;
 
 typedef struct {
-    size_t embed, place, norm, head, head_bias;
+    size_t embed, place, filters, stem, norm, head, head_bias;
 } usnet_ends;
 
 static inline uint64_t usnet_take(uint64_t *at, uint64_t bytes)
@@ -52,10 +52,49 @@ static inline usnet_layer usnet_take_layer(const usnet_dims *n, uint64_t *at)
     return layer;
 }
 
+static inline int usnet_has_stem(const usnet_dims *n)
+{
+    return n->frame != 0;
+}
+
+/* Positions of the stem's fine grid; the coarse one has half as many. */
+static inline size_t usnet_positions(const usnet_dims *n)
+{
+    return (size_t)n->length * n->patch / n->hop;
+}
+
+/* Numbers that the stem's coarse grid holds of a patch. */
+static inline size_t usnet_joined_patch(const usnet_dims *n)
+{
+    return (size_t)n->patch / (2u * n->hop) * n->wide;
+}
+
+static inline usnet_matrix usnet_take_convolution(uint64_t *at, size_t kernel, size_t channels, size_t width)
+{
+    return usnet_take_matrix(at, 1, kernel * channels, width, width);
+}
+
+static inline void usnet_take_stem(const usnet_dims *n, uint64_t *at, usnet_ends *ends)
+{
+    ends->filters = (size_t)usnet_take(at, 4u * (n->frame + 1u) * (size_t)n->narrow);
+    ends->stem = (size_t)*at;
+    for (size_t i = 0; i < 2u * (size_t)n->narrow_blocks; i++) {
+        (void)usnet_take_convolution(at, n->kernel, n->narrow, n->narrow);
+    }
+    (void)usnet_take_convolution(at, n->joined, n->narrow, n->wide);
+    for (size_t i = 0; i < 2u * (size_t)n->wide_blocks; i++) {
+        (void)usnet_take_convolution(at, n->kernel, n->wide, n->wide);
+    }
+    (void)usnet_take_matrix(at, 1, usnet_joined_patch(n), n->d_model, 0); /* its bias is in `place` */
+}
+
 static inline void usnet_take_first(const usnet_dims *n, uint64_t *at, usnet_ends *ends)
 {
     ends->embed = (size_t)usnet_take(at, 4u * (size_t)n->patch * n->d_model);
     ends->place = (size_t)usnet_take(at, 4u * (size_t)n->length * n->d_model);
+    if (usnet_has_stem(n)) {
+        usnet_take_stem(n, at, ends);
+    }
 }
 
 static inline void usnet_take_last(const usnet_dims *n, uint64_t *at, usnet_ends *ends)
@@ -77,13 +116,25 @@ static inline uint64_t usnet_blob_size(const usnet_dims *n)
     return at;
 }
 
+/* Whole positions to a patch, whole tiles of them, grids that can lie in one room (usnet_stem.h). */
+static inline int usnet_stem_fits(const usnet_dims *n)
+{
+    if (!usnet_has_stem(n)) {
+        return (n->hop | n->kernel | n->joined | n->narrow | n->wide | n->narrow_blocks | n->wide_blocks) == 0;
+    }
+    return n->hop && n->hop <= n->frame && n->frame <= 64 && n->patch % (2u * n->hop) == 0 && n->kernel % 2 == 1
+        && n->kernel <= 15 && n->joined % 2 == 0 && n->joined && n->joined <= 16 && n->narrow && n->narrow % 16 == 0
+        && n->wide % 16 == 0 && n->narrow <= n->wide && n->wide <= 2 * n->narrow && n->wide <= 256
+        && n->narrow_blocks <= 64 && n->wide_blocks <= 64;
+}
+
 /* Vectors want multiples of 16; the rest keeps every sum of products within int32. */
 static inline int usnet_dims_fit(const usnet_dims *n)
 {
     const int whole = (n->length | n->d_model | n->d_head | n->hidden) % 16 == 0;
     const int some = n->patch && n->length && n->d_model && n->heads && n->d_head && n->hidden && n->layers;
     return whole && some && n->patch <= 1024 && n->length <= 512 && n->d_model <= 1024 && n->heads <= 64
-        && n->d_head <= 128 && n->hidden <= 4096 && n->layers <= 64;
+        && n->d_head <= 128 && n->hidden <= 4096 && n->layers <= 64 && usnet_stem_fits(n);
 }
 
 static inline uint32_t usnet_crc32(const uint8_t *bytes, size_t length)

@@ -1,9 +1,9 @@
 /* Sums of products of int8 and of int16, for the vector units that the compiler may use.
  *
  * Both functions fill `tile`, USNET_ROWS rows of 16 * panels int32, `wide` apart: the products of USNET_ROWS rows of `a`
- * (`stride` elements apart, k of them used) with the columns of one or two panels. A panel holds 16 columns,
+ * (`stride` elements apart, k of them used) with the columns of one to three panels. A panel holds 16 columns,
  * `group` values of each beside one another: w[k / group][16][group]; group is 4 for int8, 2 for int16, and
- * the second panel begins 16 * k values after the first. Every kernel gives the same sums, exactly.
+ * a panel begins 16 * k values after the one before. Every kernel gives the same sums, exactly.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef USNET_DOT_H
@@ -37,6 +37,20 @@
 #define USNET_KERNEL "plain"
 #endif
 
+/* What is inlined so that sizes are known there, and the panels that are multiplied at once: vectors gain by
+ * both; on a microcontroller it would be flash for nothing. */
+#if defined(USNET_VNNI) || defined(USNET_NEON)
+#define USNET_INLINE static inline __attribute__((always_inline))
+#define USNET_PANELS 3u
+#else
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define USNET_INLINE static __attribute__((noinline, unused))
+#else
+#define USNET_INLINE static inline
+#endif
+#define USNET_PANELS 1u
+#endif
+
 /* x86 multiplies unsigned by signed bytes: there activations carry 128, and `usnet_debias` takes it out. */
 #if defined(USNET_VNNI)
 typedef uint8_t usnet_act;
@@ -68,29 +82,34 @@ static inline int32_t usnet_word(const void *at)
 
 #if defined(USNET_VNNI) && defined(__AVX512VNNI__)
 
+/* `panels` is known where it is inlined: 8 rows of 3 panels' sums are 24 of the 32 registers. */
 #define USNET_X86_TILE(NAME, TYPE, WEIGHT, GROUP, DOT)                                                       \
-    static inline void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
-                            int32_t *tile, size_t wide)                                                                   \
+    USNET_INLINE void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
+                            int32_t *tile, size_t wide)                                                      \
     {                                                                                                        \
-        __m512i sum[USNET_ROWS][2];                                                                          \
+        __m512i sum[USNET_ROWS][3];                                                                          \
         for (size_t r = 0; r < USNET_ROWS; r++) {                                                            \
-            sum[r][0] = sum[r][1] = _mm512_setzero_si512();                                                  \
+            sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_si512();                                      \
         }                                                                                                    \
         for (size_t i = 0; i < k; i += (GROUP)) {                                                            \
-            const __m512i w0 = _mm512_loadu_si512(w + USNET_LANES * i);                                      \
             const TYPE *low = a + i, *high = low + 4u * stride;                                              \
+            const __m512i w0 = _mm512_loadu_si512(w + USNET_LANES * i);                                      \
             const __m512i w1 = panels > 1u ? _mm512_loadu_si512(w + USNET_LANES * (k + i)) : w0;             \
+            const __m512i w2 = panels > 2u ? _mm512_loadu_si512(w + USNET_LANES * (2u * k + i)) : w0;        \
             for (size_t r = 0; r < USNET_ROWS; r++) {                                                        \
                 const __m512i x = _mm512_set1_epi32(usnet_word((r < 4u ? low : high) + (r % 4u) * stride));  \
                 sum[r][0] = DOT(sum[r][0], x, w0);                                                           \
                 if (panels > 1u) {                                                                           \
                     sum[r][1] = DOT(sum[r][1], x, w1);                                                       \
                 }                                                                                            \
+                if (panels > 2u) {                                                                           \
+                    sum[r][2] = DOT(sum[r][2], x, w2);                                                       \
+                }                                                                                            \
             }                                                                                                \
         }                                                                                                    \
         for (size_t r = 0; r < USNET_ROWS; r++) {                                                            \
             for (size_t p = 0; p < panels; p++) {                                                            \
-                _mm512_storeu_si512(tile + wide * r + USNET_LANES * p, sum[r][p]);                       \
+                _mm512_storeu_si512(tile + wide * r + USNET_LANES * p, sum[r][p]);                           \
             }                                                                                                \
         }                                                                                                    \
     }
@@ -102,7 +121,7 @@ USNET_X86_TILE(usnet_tile16, int16_t, int16_t, 2u, _mm512_dpwssd_epi32)
 
 /* Four rows at a time: 8 sums, 2 columns' halves and a row's word fit the 16 registers. */
 #define USNET_X86_TILE(NAME, TYPE, WEIGHT, GROUP, DOT)                                                       \
-    static inline void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
+    USNET_INLINE void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
                             int32_t *tile, size_t wide)                                                                   \
     {                                                                                                        \
         for (size_t part = 0; part < 2u * panels; part++) {                                                  \
@@ -135,7 +154,7 @@ USNET_X86_TILE(usnet_tile16, int16_t, int16_t, 2u, _mm256_dpwssd_avx_epi32)
 #elif defined(USNET_NEON)
 
 #if defined(__ARM_FEATURE_DOTPROD)
-static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
+USNET_INLINE void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
                                int32_t *tile, size_t wide)
 {
     for (size_t part = 0; part < 2u * panels; part++) {
@@ -162,7 +181,7 @@ static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const i
 }
 #else
 /* Two groups of products fit int16, activations and weights being at most 127; then pairs go to int32. */
-static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
+USNET_INLINE void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
                                int32_t *tile, size_t wide)
 {
     for (size_t part = 0; part < 4u * panels; part++) {
@@ -194,7 +213,7 @@ static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const i
 }
 #endif
 
-static inline void usnet_tile16(const int16_t *a, size_t stride, size_t k, const int16_t *w, size_t panels,
+USNET_INLINE void usnet_tile16(const int16_t *a, size_t stride, size_t k, const int16_t *w, size_t panels,
                                 int32_t *tile, size_t wide)
 {
     for (size_t part = 0; part < 2u * panels; part++) {
@@ -225,7 +244,7 @@ static inline void usnet_tile16(const int16_t *a, size_t stride, size_t k, const
 
 #else
 
-static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
+USNET_INLINE void usnet_tile8(const int8_t *a, size_t stride, size_t k, const int8_t *w, size_t panels,
                                int32_t *tile, size_t wide)
 {
     for (size_t part = 0; part < panels * USNET_ROWS; part++) {
@@ -245,7 +264,7 @@ static inline void usnet_tile8(const int8_t *a, size_t stride, size_t k, const i
     }
 }
 
-static inline void usnet_tile16(const int16_t *a, size_t stride, size_t k, const int16_t *w, size_t panels,
+USNET_INLINE void usnet_tile16(const int16_t *a, size_t stride, size_t k, const int16_t *w, size_t panels,
                                int32_t *tile, size_t wide)
 {
     for (size_t part = 0; part < panels * USNET_ROWS; part++) {

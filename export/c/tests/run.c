@@ -1,4 +1,5 @@
-/* Runs weights from one file on A-scans from another: run WEIGHTS ASCANS > ANSWERS, all raw little-endian.
+/* Runs weights from one file on A-scans from another: run WEIGHTS ASCANS [PATCHES] > ANSWERS, all raw
+ * little-endian. PATCHES: how many are looked at, evenly spread; by default all.
  *
  * Exit status 0; 1 for weights or A-scans that are refused, with the error's number on stderr.
  * For the host, emulated machines and sanitizers alike. SPDX-License-Identifier: Apache-2.0 */
@@ -34,16 +35,29 @@ static int refused(int32_t code)
     return 1;
 }
 
-static int answer(const usnet_model *model, const float *x, size_t ascans, float *out)
+static int32_t infer(const usnet_model *model, const float *x, size_t patches, float *out, void *scratch, size_t size)
 {
+    uint16_t places[512];
+    if (patches == 0) {
+        return usnet_infer(model, x, out, scratch, size);
+    }
+    for (size_t i = 0; i < patches && i < 512u; i++) {
+        places[i] = (uint16_t)(i * model->dims.length / patches);
+    }
+    return usnet_infer_some(model, x, places, patches, out, scratch, size);
+}
+
+static int answer(const usnet_model *model, const float *x, size_t ascans, size_t patches, float *out)
+{
+    const size_t outputs = patches > 0 ? 3u * patches + 1u : usnet_outputs(model);
     const size_t size = usnet_scratch_size(model);
     uint8_t *room = (uint8_t *)malloc(size + USNET_ALIGN);
     uint8_t *scratch = room + (USNET_ALIGN - (uintptr_t)room % USNET_ALIGN) % USNET_ALIGN;
     int32_t code = room == NULL ? USNET_ERR_SCRATCH : 0;
     for (size_t i = 0; i < ascans && code == 0; i++) {
-        code = usnet_infer(model, x + i * usnet_inputs(model), out, scratch, size);
+        code = infer(model, x + i * usnet_inputs(model), patches, out, scratch, size);
         if (code == 0) {
-            fwrite(out, sizeof(float), usnet_outputs(model), stdout);
+            fwrite(out, sizeof(float), outputs, stdout);
         }
     }
     free(room);
@@ -56,6 +70,7 @@ int main(int count, char **words)
     size_t size = 0, x_size = 0;
     uint8_t *weights = count > 2 ? whole(words[1], &size) : NULL;
     uint8_t *x = count > 2 ? whole(words[2], &x_size) : NULL;
+    const size_t patches = count > 3 ? (size_t)strtoul(words[3], NULL, 10) : 0;
     float *out;
     int status = 2;
     if (weights != NULL && x != NULL) {
@@ -65,7 +80,8 @@ int main(int count, char **words)
     if (status == 0) {
         out = (float *)malloc(usnet_outputs(&model) * sizeof(float));
         status = out == NULL ? 2
-            : answer(&model, (const float *)(const void *)x, x_size / sizeof(float) / usnet_inputs(&model), out);
+            : answer(&model, (const float *)(const void *)x, x_size / sizeof(float) / usnet_inputs(&model), patches,
+                     out);
         free(out);
     }
     free(weights);

@@ -36,7 +36,7 @@ def latency_report(seed: int, network: float = 1.0, host: float = 1.0, **other: 
     report = {
         "format_version": 1, "suite": "latency", "version": "0.1.0",
         "host": HOST, "bundle": {**BUNDLE, "variant": OURS},
-        "settings": {"peer_block": TURN, "prf_hz": 400.0},
+        "settings": {"peer_block": TURN, "prf_hz": 400.0, "idle_prf_hz": 20.0},
         "stages": {name: figures_of(x) for name, x in values.items()},
         "stages_idle": {name: figures_of(x) for name, x in values.items()}, "overhead_share": 0.3,
         "throughput": {"ascans_per_s": 700.0, "dropped": 0, "received": 2000},
@@ -148,7 +148,8 @@ def _soak(unaccounted: int = 0) -> dict[str, Any]:
     common = {key: value for key, value in _common("soak").items() if "stable" not in key}
     return {**common, **counts, "sent": 200, "unaccounted": unaccounted, "rss_growth_mb": 0.1,
             "p99_first_us": None, "p99_last_us": 9.0, "failed": [], "ascans_per_s": 100.0,
-            "faults": {"flip": 3}, "summary": {"port": "sim://?ledger=/home/anna/soak/ledger"}, "values_rss_mb": [40.0, 41.0, 41.0]}
+            "faults": {"flip": 3},
+            "summary": {"port": "sim://?ledger=/home/anna/soak/ledger"}, "values_rss_mb": [40.0, 41.0, 41.0]}
 
 
 def _variants() -> dict[str, Any]:

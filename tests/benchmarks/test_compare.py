@@ -76,7 +76,7 @@ def test_without_stored_values_nothing_is_decided() -> None:
 
 def test_what_the_reader_must_know_is_said() -> None:
     told = run(11, stable=False, unstable_because=["p99 is 3 × p50"])
-    later = run(12, settings={"peer_block": TURN, "prf_hz": 20.0}, version="0.2.0",
+    later = run(12, settings={"peer_block": TURN, "prf_hz": 20.0, "idle_prf_hz": 20.0}, version="0.2.0",
                 bundle={"name": "field", "sha256": "ff", "variant": OURS})
     notes = compare(told, later).notes
     assert notes[0] == "A is unstable: p99 is 3 × p50"

@@ -24,6 +24,8 @@ VARIABLES = {INK: "--ink", DIM: "--dim", GRID: "--grid",
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH_IN = 4.4
 """317 of the SVG's own units: on a phone, where it takes the whole width, a unit is about a pixel."""
+ACROSS, LINE_IN = 64, 0.19
+"""Characters that go across a plot, and the height of a line of text."""
 STYLE = {
     "font.size": 9.0, "font.family": "sans-serif", "svg.fonttype": "none", "text.parse_math": False,
     "text.color": INK, "axes.labelcolor": DIM, "axes.edgecolor": GRID, "xtick.color": DIM,
@@ -58,11 +60,20 @@ def drawn(draw: Callable[[Axes], None], height_in: float, name: str) -> str:
     return _inlined(raw.getvalue(), name)
 
 
+def short(name: str, most: int) -> str:
+    """``name`` for a plot, at most so many characters: a report's own may be of any length."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def _legend(figure: Figure, axes: Axes) -> None:
+    """A legend under the axes, for which the figure becomes higher."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        columns = 4 if max(map(len, labels)) < 10 else 3 if max(map(len, labels)) < 18 else 1
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4,
+        shown = [short(label, ACROSS - 10) for label in labels]
+        longest = max(map(len, shown))
+        columns = 4 if longest < 10 else 3 if longest < 18 else 1
+        figure.set_figheight(figure.get_figheight() + LINE_IN * -(-len(shown) // columns))
+        figure.legend(handles, shown, loc="outside lower center", ncols=columns, handlelength=1.4,
                       columnspacing=1.2, handletextpad=0.5)
 
 

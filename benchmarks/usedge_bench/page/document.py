@@ -17,6 +17,7 @@ from usedge_bench.report import as_table
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 AMOUNT = r"[-+]?[\d.,]+( ?(%|×|µs|ms|s|MB|kB|Hz|A-scans/s))?"
 NUMBER = re.compile(rf"{AMOUNT}( [–-] {AMOUNT})?|–|never|none|")
+STRONG = re.compile(r"\*\*([^*]+)\*\*")
 CODE = re.compile(r"`([^`]*)`")
 
 
@@ -33,7 +34,7 @@ def page(report: dict[str, Any]) -> str:
     """The HTML of ``report``, a report as its suite makes it or as ``read_report`` gives it."""
     title = f"usedge bench {report['suite']}"
     style = (files("usedge_bench.page") / "style.css").read_text()
-    body = "\n".join([*_head(report, title), *_plots(report), *_tables(_markdown(report)), *_board(report),
+    body = "\n".join([*_head(report, title), *_plots(report), *_tables(shown(report)), *_board(report),
                       *_settings(report), *_conditions(report), _foot(report)])
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<title>{escape(title)}</title>\n<meta name="viewport" content="width=device-width,'
@@ -42,7 +43,8 @@ def page(report: dict[str, Any]) -> str:
             f"</head>\n<body>\n{body}\n</body>\n</html>\n")
 
 
-def _markdown(report: dict[str, Any]) -> str:
+def shown(report: dict[str, Any]) -> str:
+    """A report of any suite as Markdown tables."""
     if report["suite"] == "sinks":  # a command of its own, with its own table
         from usedge_bench.sinks import as_table as sinks_table
 
@@ -138,7 +140,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _inline(text: str) -> str:
-    return CODE.sub(r"<code>\1</code>", escape(text))
+    return STRONG.sub(r"<strong>\1</strong>", CODE.sub(r"<code>\1</code>", escape(text)))
 
 
 def _board(report: dict[str, Any]) -> Iterator[str]:

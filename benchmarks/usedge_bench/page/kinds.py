@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from usedge_bench.page.canvas import DIM, INK, MARKS, SERIES
+from usedge_bench.page.canvas import ACROSS, DIM, INK, MARKS, SERIES, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,10 +111,8 @@ def bars(items: Sequence[tuple[str, float, str]], label: str, log: bool = False,
         axes.set_xlim(least, most * 1.05 if most > least else least + 1)
         for place, (name, value, text) in enumerate(items):
             axes.barh(place, value - least, left=least, height=0.34, color=SERIES[0 if log else place % 8])
-            axes.annotate(name, (0, place), (0, 6.5), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", va="bottom", ha="left", color=INK)
-            axes.annotate(text, (1, place), (0, 6.5), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", va="bottom", ha="right", color=DIM)
+            _above(axes, place, short(name, ACROSS - len(text)), 6.5)
+            _above(axes, place, text, 6.5, right=True)
             if place < len(marks) and marks[place] is not None:
                 axes.vlines(marks[place] or 0.0, place - 0.17, place + 0.17, color=INK, lw=1.6)
         axes.spines["left"].set_visible(False)
@@ -123,6 +121,14 @@ def bars(items: Sequence[tuple[str, float, str]], label: str, log: bool = False,
             _plain_log(axes)
 
     return draw
+
+
+def _above(axes: Axes, place: int, text: str, points: float, right: bool = False) -> None:
+    """``text`` over the line ``place``, at the left of the axes in ink or at the right, dim."""
+    note = axes.annotate(text, (float(right), place), (0, points), xycoords=("axes fraction", "data"),
+                         textcoords="offset points", va="bottom", ha="right" if right else "left",
+                         color=DIM if right else INK)
+    note.set_in_layout(False)
 
 
 def bars_height_in(count: int) -> float:
@@ -161,8 +167,7 @@ def points(groups: Mapping[str, Sequence[float]], label: str) -> Draw:
             colour = SERIES[place % 8]
             axes.plot(values, [place] * len(values), "o", color=colour, ms=5, alpha=0.6, mew=0, clip_on=False)
             axes.plot([float(np.median(values))] * 2, [place - 0.22, place + 0.22], color=INK, lw=1.6)
-            axes.annotate(name, (0, place), (0, 8), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", va="bottom", ha="left", color=INK)
+            _above(axes, place, short(name, ACROSS), 8.0)
         axes.set(xlabel=label, ylim=(len(groups) - 0.5, -0.85), yticks=[], xlim=(0, None))
         axes.spines["left"].set_visible(False)
         axes.grid(visible=False, axis="y")

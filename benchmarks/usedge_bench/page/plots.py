@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from usedge_bench.page.canvas import short
 from usedge_bench.page.kinds import Draw, bars, bars_height_in, curves, distribution, points, timeline
 
 WHOLE = "wire_to_reading"
-HEIGHT_IN = 2.7
+HEIGHT_IN = 2.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _accuracy(report: dict[str, Any]) -> Iterator[Plot]:
             None if found.get(method) is None else 100 * found[method] for _, _, found in groups])
             for method in methods}
         yield Plot("Within half a period, by SNR", "SNR of the gate in dB; under it the number of echo gates",
-                   _over_groups(series, [f"{name}\n{count}" for name, count in
+                   _over_groups(series, [f"{short(name, 10)}\n{count}" for name, count in
                                          zip(names, (n for _, n, _ in groups), strict=True)]))
 
 

@@ -1,7 +1,8 @@
 """What a report may hold, told by data: a table of keys is itself the description of what it checks.
 
 A description is one of the names in SCALARS (a question mark behind it allows null), a list of one
-description (any number of those), a dict of keys (a question mark behind a key: it may lack), or Each.
+description (any number of those), a tuple (one: one at least; two: as many), a dict of keys (a
+question mark behind a key: it may lack), Each or Maybe.
 """
 
 from __future__ import annotations
@@ -23,13 +24,26 @@ SCALARS: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A table whose keys are names that a run gives: every value is as ``of`` says."""
+    """A table whose keys are names that a run gives, ``needed`` among them: every value is as ``of`` says."""
 
     of: Any
+    needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """As ``of`` says, or null; or, where it may be ``empty``, a table without keys."""
+
+    of: Any
+    empty: bool = False
+
+
+INTERVAL = ("number", "number")
+"""Low and high."""
 
 
 Description: TypeAlias = Any
-"""str | list | dict | Each, as above; a type of itself, which Python's own types cannot say shortly."""
+"""str | list | tuple | dict | Each | Maybe, as above; Python has no short type for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +64,32 @@ def _faults(value: Any, wanted: Description, at: str) -> Iterator[Fault]:
     if isinstance(wanted, str):
         if not _is_scalar(value, wanted):
             yield Fault(at, f"is {_short(value)}, not {SCALARS[wanted.rstrip('?')][1]}")
-    elif isinstance(wanted, list):
-        yield from _list_faults(value, wanted[0], at)
+    elif isinstance(wanted, Maybe):
+        if value is not None and not (wanted.empty and value == {}):
+            yield from _faults(value, wanted.of, at)
+    elif isinstance(wanted, (list, tuple)):
+        yield from _list_faults(value, wanted, at)
     elif not isinstance(value, Mapping):
         yield Fault(at, f"is {_short(value)}, not a table of keys")
     elif isinstance(wanted, Each):
+        yield from (Fault(_joined(at, key), "is missing") for key in wanted.needed if key not in value)
         for key, each in value.items():
             yield from _faults(each, wanted.of, _joined(at, key))
     else:
         yield from _key_faults(value, wanted, at)
 
 
-def _list_faults(value: Any, wanted: Description, at: str) -> Iterator[Fault]:
+def _list_faults(value: Any, wanted: list[Any] | tuple[Any, ...], at: str) -> Iterator[Fault]:
+    least = len(wanted) if isinstance(wanted, tuple) else 0
     if not isinstance(value, list):
         yield Fault(at, f"is {_short(value)}, not a list")
         return
+    if len(value) < least or (least > 1 and len(value) > least):
+        yield Fault(at, f"has {len(value)} values, not {least}{' or more' * (least == 1)}")
     for place, each in enumerate(value):
         # Most values of a report are plain numbers in long lists, which are worth a shorter way.
-        if not (wanted == "number" and type(each) in (float, int)):
-            yield from _faults(each, wanted, f"{at}[{place}]")
+        if not (wanted[0] == "number" and type(each) in (float, int)):
+            yield from _faults(each, wanted[0], f"{at}[{place}]")
 
 
 def _key_faults(value: Mapping[str, Any], wanted: dict[str, Description], at: str) -> Iterator[Fault]:

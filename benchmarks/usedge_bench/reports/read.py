@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from usedge import __version__
 from usedge.errors import InputError
-from usedge_bench.reports.keys import first_fault, nearest
+from usedge_bench.reports.keys import Fault, first_fault, nearest
 from usedge_bench.reports.shapes import SHAPES
 
 Report = dict[str, Any]
@@ -60,6 +60,8 @@ def checked(report: Any, name: str) -> Report:
         raise InputError(f"{name} has format version {version!r:.20}; this usedge reads {suite} up to version"
                          f" {shape.version}.", "Update usedge, or run the suite again.")
     fault = first_fault(report, shape.keys)
+    if fault is None and (place := shape.unmatched(dict(report))):
+        fault = Fault(place, "is missing")
     if fault is not None:
         near = f", nearest known: {fault.nearest}" if fault.nearest else ""
         raise InputError(f"{name}: {fault.at} {fault.what}{near}.", _update(report))

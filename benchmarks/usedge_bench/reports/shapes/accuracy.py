@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from usedge_bench.reports.figure import LESS, MORE, Figure, told_interval
+from usedge_bench.reports.keys import INTERVAL, Description, Maybe
 from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys
 
+LATER: dict[str, Description] = {"checkpoint?": "text?"}
 KEYS = keys(
     "accuracy",
-    bundle=BUNDLE, **STABLE, **{"checkpoint?": "text?"},
+    bundle=BUNDLE, **STABLE, **LATER,
     rows=[{"source": "text", "method": "text", "n_echo": "count", "n_empty": "count",
-           "hit_half_period": "number?", "ci95_hit_half_period": "any", "hit_one_period": "number?",
+           "hit_half_period": "number?", "ci95_hit_half_period": Maybe(INTERVAL), "hit_one_period": "number?",
            "miss_rate": "number?", "false_alarm_rate": "number?"}],
     scorecard="any",
 )

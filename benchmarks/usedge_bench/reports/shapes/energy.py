@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from usedge_bench.reports.figure import LESS, Figure, told_interval
-from usedge_bench.reports.keys import Each
+from usedge_bench.reports.keys import INTERVAL, Each, Maybe
 from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys
 
 KEYS = keys(
     "energy",
     **{"bundle?": BUNDLE}, **STABLE, measurable="flag", why_not="text?",
     meters=[{"name": "text", "kind": "text", "path": "text"}],
-    rows=[{"meter": "text", "rest_w": "number?", "streaming_w": "number?", "mj_an_ascan": "number?",
-           "ci95_mj_an_ascan": "any"}],
+    rows=[{"meter": "text", "rest_w": "number", "streaming_w": "number", "mj_an_ascan": "number",
+           "ci95_mj_an_ascan": Maybe(INTERVAL)}],
     values_w=Each("any"),
 )
 

@@ -9,7 +9,7 @@ from usedge.meter import STAGES
 from usedge_bench.peers import REFERENCE
 from usedge_bench.reports.figure import LESS, MORE, P50, P99, Figure, quotient
 from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys, percentiles
+from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys, percentiles
 
 LATER = ("queue", "decide")
 """Stages that the first reports did not tell apart."""
@@ -18,12 +18,12 @@ BOARD = {"board": "text", "counts": "flag", "why": "text",
          "lines": [{"name": "text", "measured": "number", "limit": "number", "over": "flag"}]}
 """The verdict of --board."""
 KEYS = keys(
-    "latency",
+    "latency", ("prf_hz", "idle_prf_hz"),
     bundle=BUNDLE, stages=STAGE_KEYS, stages_idle=STAGE_KEYS,
-    overhead_share="number?",
+    overhead_share="number",
     throughput={"ascans_per_s": "number", "dropped": "count", "received": "count"},
     peers=[{"name": "text", "n?": "count", "p50_us": "number", "p90_us?": "number", "p99_us": "number",
-            "ci95_us?": "any"}],
+            "ci95_us?": CI95}],
     ratio_p50=Each("number"), peak_rss_mb="number", first_reading_s="number", first_reading_all_s=["number"],
     **STABLE, values_us=Each(["number"]),
     **{"values_peers_us?": Each(["number"]), "meter_overhead_ns?": Each("number"), "board?": BOARD},

@@ -10,7 +10,7 @@ from usedge_bench.reports.keys import Each
 from usedge_bench.reports.shapes.common import STABLE, Shape, keys
 
 KEYS = keys(
-    "link",
+    "link", ("samples",),
     decoders=[{"name": "text", "median_per_s": "number", "min_per_s": "number", "max_per_s": "number",
                "bytes_per_ascan": "number", "floor_per_s": "number"}],
     below_floor=["text"], **STABLE, values_per_s=Each(["number"]),

@@ -12,9 +12,9 @@ from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys, perc
 KEYS = keys(
     "memory",
     bundle=BUNDLE, **STABLE,
-    curves=Each({"points": [["number"]], "settled_mb": "number?", "end_mb": "number?", "growth_mb": "number?",
-                 "peak_mb": "number?"}),
-    allocations=Each({"transient_kb": percentiles("kb"), "kept_bytes": "number?",
+    curves=Each({"points": [("number", "number")], "settled_mb": "number", "end_mb": "number",
+                 "growth_mb": "number", "peak_mb": "number"}),
+    allocations=Each({"transient_kb": percentiles("kb"), "kept_bytes": "number",
                       "kept_where": [{"line": "text", "bytes": "count"}]}),
     install={"total_mb": "number", "packages": [{"name": "text", "version": "text", "mb": "number"}],
              "missing": ["text"]},
@@ -29,4 +29,10 @@ def figures(report: dict[str, Any]) -> Iterator[Figure]:
     yield Figure("installation on disk", "MB", LESS, report["install"]["total_mb"], counted=True)
 
 
-SHAPE = Shape(1, KEYS, figures)
+def unmatched(report: dict[str, Any]) -> str | None:
+    """A picker with a curve and no allocations."""
+    without = (name for name in report["curves"] if name not in report["allocations"])
+    return next((f"allocations.{name}" for name in without), None)
+
+
+SHAPE = Shape(1, KEYS, figures, unmatched)

@@ -7,15 +7,15 @@ from typing import Any
 
 from usedge_bench.contender import PLAIN
 from usedge_bench.reports.figure import LESS, P50, P99, Figure, quotient, told_interval
-from usedge_bench.reports.keys import Each
+from usedge_bench.reports.keys import INTERVAL, Each, Maybe
 from usedge_bench.reports.shapes.common import BUNDLE, READERS, STABLE, Shape, keys, percentiles
 
 KEYS = keys(
     "openloop",
     bundle=BUNDLE, **READERS, **STABLE,
     rows=[{"contender": "text", "prf_hz": "number", "due": "count", "lost": "count",
-           "deadline_misses": "count", "miss_share": "number", "ci95_miss_share": "any",
-           "latency": percentiles(),
+           "deadline_misses": "count", "miss_share": "number", "ci95_miss_share": Maybe(INTERVAL),
+           "latency": percentiles(kind="number?"),
            "wire_us": Each("number?")}],
     values_us=Each(Each(["number?"])),
 )

@@ -11,10 +11,10 @@ from usedge_bench.reports.shapes.common import Shape, keys
 
 STRETCH = {
     "prf_hz": "number", "samples": "count", "ascans": "count", "cores": "number?", "seconds": "number",
-    "lost": "any", "deadline_misses": "count?", "latency_us": Each("number?"), "peak_rss_mb": "number?",
-    "sinks": "any", "recorded": "any", "got": Each("any"),
+    "lost": ["text"], "deadline_misses": "count?", "latency_us": Each("number", ("p50", "p99")),
+    "peak_rss_mb": "number?", "sinks": "any", "recorded": "any", "got": Each("any"),
 }
-KEYS = keys("sinks", together=[STRETCH], alone=Each(STRETCH), added_cores=Each("number?"),
+KEYS = keys("sinks", together=(STRETCH,), alone=Each(STRETCH, ("none",)), added_cores=Each("number?"),
             missing=Each("text"), failed=["text"], cores=Each(["count"]))
 
 

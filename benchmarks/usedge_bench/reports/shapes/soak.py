@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from usedge_bench.reports.figure import LESS, MORE, Figure
-from usedge_bench.reports.keys import Each
+from usedge_bench.reports.keys import Description, Each
 from usedge_bench.reports.shapes.common import STABLE, Shape, keys
 
 COUNTS = ("unaccounted", "threads_left", "files_left")
+COUNTED: dict[str, Description] = dict.fromkeys(
+    ("sent", "received", "dropped", "corrupted", "reconnects", "duplicated", "queue_dropped",
+     "deadline_misses", *COUNTS), "count")
 KEYS = keys(
     "soak",
-    **dict.fromkeys(("sent", "received", "dropped", "corrupted", "reconnects", "duplicated", "queue_dropped",
-                     "deadline_misses", *COUNTS), "count"),
+    **COUNTED,
     rss_growth_mb="number?", p99_first_us="number?", p99_last_us="number?", failed=["text"],
-    ascans_per_s="number", faults=Each("count"), summary="any", values_rss_mb=["number"],
+    seconds="number", ascans_per_s="number", faults=Each("count"), summary="any", values_rss_mb=["number"],
     **{f"{key}?": each for key, each in STABLE.items()},  # older reports lack them
 )
 

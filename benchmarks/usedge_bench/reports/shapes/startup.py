@@ -7,14 +7,14 @@ from typing import Any
 
 from usedge_bench.contender import PLAIN
 from usedge_bench.reports.figure import LESS, Figure, quotient
-from usedge_bench.reports.keys import Each
+from usedge_bench.reports.keys import Each, Maybe
 from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys
 
 KEYS = keys(
     "startup",
     bundle=BUNDLE, missing=Each("text"), **STABLE,
     rows=[{"contender": "text", "start": "text", "median_s": "number", "min_s": "number", "max_s": "number"}],
-    cache={"how?": "text", "mb?": "number", "kept_mb?": "number", "files?": "count"},
+    cache=Maybe({"how": "text", "mb": "number", "kept_mb": "number", "files": "count"}, empty=True),
     values_s=Each(Each(["number"])),
 )
 

@@ -7,13 +7,15 @@ from typing import Any
 
 from usedge_bench.reports.figure import MORE, Figure, multiple
 from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import STABLE, Shape, keys
+from usedge_bench.reports.shapes.common import HOST, STABLE, Shape, keys
 
+ROW = {"key": "text", "name": "text", "batch": "count", "parameters": "count", "median_per_s": "number",
+       "p10_per_s": "number", "p90_per_s": "number", "against": "text", "ratio": "number",
+       "floor_per_s": "number"}
 KEYS = keys(
-    "training",
-    rows=Each([{"key": "text", "name": "text", "batch": "count", "parameters": "count",
-                "median_per_s": "number", "p10_per_s": "number", "p90_per_s": "number", "against": "text",
-                "ratio": "number", "floor_per_s": "number"}]),
+    "training", ("floor_pretraining",),
+    host={**HOST, "torch": "text", "threads": "count"},
+    rows={"pretraining": (ROW,), "data": [ROW], "fine-tuning": (ROW,)},
     below_floor=["text"], **STABLE, elapsed_s="number", values_per_s=Each(["number"]),
 )
 

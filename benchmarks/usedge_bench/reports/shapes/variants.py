@@ -7,8 +7,8 @@ from typing import Any
 
 from usedge_bench.peers import REFERENCE
 from usedge_bench.reports.figure import LESS, MORE, Figure
-from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import BUNDLE, STABLE, Shape, keys
+from usedge_bench.reports.keys import Each, Maybe
+from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys
 
 HITS = {"hit_half_period": "number?", "hit_one_period": "number?", "miss_rate": "number?",
         "false_alarm_rate": "number?", "looked_at_all": "number?"}
@@ -16,9 +16,9 @@ KEYS = keys(
     "variants",
     bundle=BUNDLE, missing=Each("text"), files=["text"], **STABLE,
     rows=[{"name": "text", "default": "flag", "patches": "count", "sure": "number?", "p50_us": "number",
-           "p90_us": "number", "p99_us": "number", "ci95_us": Each("any"), "n": "count",
+           "p90_us": "number", "p99_us": "number", "ci95_us": CI95, "n": "count",
            "ratio_p50": "number", "bytes": "count?", "rss_mb": "number?", "cold_start_s": "number?",
-           "hit_half_period": "number?", "field": HITS, "recorded": "any"}],
+           "hit_half_period": "number?", "field": HITS, "recorded": Maybe(HITS)}],
     values_us=Each(["number"]),
 )
 

@@ -71,7 +71,7 @@ def read_loop(port: str, count: int, session: Any, noise_floor: float, patch: in
     ``patch`` samples are a class. Ends after ``limit_s`` seconds whatever has come.
     """
     device = serial.Serial(port, 921_600, timeout=0.5)
-    name = session.get_inputs()[0].name
+    inputs = [each.name for each in session.get_inputs()]
     device.write(command_start(seq=1, count=count))
     read, until = 0, time.monotonic() + limit_s
     while read < count and time.monotonic() < until:
@@ -87,7 +87,10 @@ def read_loop(port: str, count: int, session: Any, noise_floor: float, patch: in
         if kind != ASCAN or zlib.crc32(header + rest[:-4]) != int.from_bytes(rest[-4:], "little"):
             continue
         samples = np.frombuffer(rest[:-4], "<i2")
-        out = session.run(None, {name: normalise(samples, noise_floor)})[0][0]
+        given: dict[str, Any] = {inputs[0]: normalise(samples, noise_floor)}
+        if len(inputs) > 1:  # which patches to answer on: all
+            given[inputs[1]] = np.arange(len(samples) // patch)[None]
+        out = session.run(None, given)[0][0]
         tof_us, confidence = decode(out, patch * 1e6 / fs_hz)
         lines.write(json.dumps({"seq": seq, "tof_us": tof_us, "confidence": confidence}) + "\n")
         lines.flush()

@@ -57,9 +57,10 @@ def bench(  # noqa: PLR0913, PLR0917 - its options
     from usedge.resources import suite as suite_path
     from usedge_bench.budget import board_asked, held_against, tell
     from usedge_bench.report import as_table
-    from usedge_bench.suite import load_suite
+    from usedge_bench.suite import bundle_of, load_suite
 
     numbers = load_suite(suite_path(suite))
+    bundle = bundle or bundle_of(suite_path(suite))
     _check_outputs(json_out, html_out)
     judged_by = board_asked(board, numbers)
     asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}

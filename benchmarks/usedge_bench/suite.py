@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -192,12 +193,10 @@ MAY_BE_ZERO = ("seed", "disconnects", "outage_s", "rss_limit_mb", "floor_4096", 
 
 def load_suite(path: Path) -> Suite:
     """Read a suite; raises InputError for an unknown key (naming the nearest), a missing one, or no TOML."""
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"suite {path} cannot be read: {error}.") from None
+    values = _read(path)
+    values.pop("bundle", None)  # bundle_of tells it
     kind = values.pop("kind", "latency")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"suite {path} is of the unknown kind {kind!r}.", f"Known: {', '.join(KINDS)}.")
     known = [field.name for field in fields(KINDS[kind])]
     for key in values:
@@ -213,6 +212,28 @@ def load_suite(path: Path) -> Suite:
     numbers: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each
                                for key, each in values.items()}
     return KINDS[kind](**numbers)
+
+
+def bundle_of(path: Path) -> Path | None:
+    """The bundle that a suite names, from the folder that the suite lies in; None where it names none.
+
+    Raises InputError where there is no such file.
+    """
+    name = _read(path).get("bundle")
+    if name is None:
+        return None
+    bundle = path.parent / name if isinstance(name, str) else path.parent
+    if not bundle.is_file():
+        raise InputError(f"suite {path} names the bundle {name!r}, and there is no file {bundle}.",
+                         "Correct it, or leave it out and give one with --bundle FILE.")
+    return bundle
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"suite {path} cannot be read: {error}.") from None
 
 
 def kind_of(suite: Suite) -> str:
@@ -237,5 +258,5 @@ def _check(key: str, value: Any, kind: str) -> None:
             _check(key, each, "float")
         return
     number = isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
-    if not number or value < 0 or (value == 0 and key not in MAY_BE_ZERO):
+    if not number or not math.isfinite(value) or value < 0 or (value == 0 and key not in MAY_BE_ZERO):
         raise InputError(f"suite: {key} = {value!r} is not a positive{' whole' * (kind == 'int')} number.")

@@ -10,11 +10,13 @@ from statistics import median_low
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from usedge.cli import app
 from usedge.errors import InputError
 from usedge.resources import suite
 from usedge_bench.latency import RecordingMeter
-from usedge_bench.suite import load_suite
+from usedge_bench.suite import bundle_of, load_suite
 
 SMALL = """
 ascans = 30
@@ -92,10 +94,36 @@ def test_the_shipped_suite_reads() -> None:
     (SMALL.replace("\nprf_hz = 100.0", "\nprf_hz = 0"), "prf_hz"),
     (SMALL.replace("burst = 60", 'burst = "x"'), "burst"),
     ("nonsense", "cannot be read"),
+    (SMALL.replace("\nprf_hz = 100.0", "\nprf_hz = nan"), "prf_hz = nan"),
+    (SMALL + "kind = [3]\n", "unknown kind"),
 ])
 def test_a_bad_suite_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(InputError, match=words):
+        load_suite(tmp_path / "bad.toml")
+
+
+def test_a_suite_may_name_its_bundle_which_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(SMALL)
+    assert bundle_of(path) is None
+    path.write_text(SMALL + 'bundle = "own.usedge"\n')
+    assert load_suite(path).seed == 8
+    with pytest.raises(InputError, match=r"names the bundle 'own\.usedge', and there is no file .*--bundle"):
+        bundle_of(path)
+    (tmp_path / "own.usedge").write_bytes(b"x")
+    assert bundle_of(path) == tmp_path / "own.usedge"
+    result = CliRunner().invoke(app, ["bench", str(path)])
+    assert isinstance(result.exception, InputError)
+    assert "own.usedge" in str(result.exception)
+    path.write_text(SMALL + "bundle = 3\n")
+    with pytest.raises(InputError, match="names the bundle 3"):
+        bundle_of(path)
+
+
+def test_a_suite_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read"):
         load_suite(tmp_path / "bad.toml")
 
 

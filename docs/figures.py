@@ -12,6 +12,9 @@ from statistics import mean
 from typing import Any
 
 from usedge_bench.report import as_table
+from usedge_bench.reports.guard import baselines
+from usedge_bench.reports.hosts import hosts_table
+from usedge_bench.reports.read import read_report
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -45,15 +48,25 @@ def with_figures(text: str) -> str:
     for mark, (file, as_figures) in TABLES.items():
         begin, end, report = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->", RESULTS / file
         if begin in text:
-            table = as_figures(json.loads(report.read_text())) if report.exists() else NO_REPORT
+            table = as_figures(_stored(report)) if report.exists() else NO_REPORT
             head, _, rest = text.partition(begin)
             text = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
     return text
 
 
+def _stored(path: Path) -> Any:
+    """The report in ``path``, checked where it is a suite's; those of the latency suite in a folder."""
+    if path.is_dir():
+        return [report for _, report in baselines(path)]
+    report = json.loads(path.read_text())
+    return read_report(path) if "suite" in report else report
+
+
 TABLES = {"latency": ("latency.json", as_table), "link": ("link.json", as_table),
           **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup")},
-          "training": ("training.json", as_table), "variants": ("variants.json", as_table), "accuracy": ("evaluate.json", accuracy_table)}
+          "training": ("training.json", as_table), "variants": ("variants.json", as_table),
+          "accuracy": ("evaluate.json", accuracy_table),
+          "hosts": (".", hosts_table)}
 """By the mark in a page: its stored report, and what writes that as a table."""
 NO_REPORT = "*No report is stored yet.*"
 
@@ -61,7 +74,8 @@ NO_REPORT = "*No report is stored yet.*"
 def main() -> int:
     """Rewrite, or check, the pages that show measured figures."""
     differing = []
-    for page in (README, ROOT / "docs" / "accuracy.md", ROOT / "docs" / "benchmarking.md"):
+    for page in (README, ROOT / "docs" / "accuracy.md", ROOT / "docs" / "benchmarking.md",
+                 RESULTS / "boards" / "README.md"):
         text = page.read_text()
         fresh = with_figures(text)
         if fresh != text:

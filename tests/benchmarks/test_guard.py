@@ -46,6 +46,15 @@ def test_a_slower_network_fails_by_its_ratio_and_no_slower_host_does() -> None:
     assert judged(latency_report(2, network=1.4), earlier, margin=0.6).worse == []
 
 
+def test_a_run_that_cannot_tell_says_so(tmp_path: Path) -> None:
+    before = written(tmp_path, "before.json", latency_report(1))
+    near = written(tmp_path, "near.json", latency_report(2, network=1.15))
+    result = call("check", "--baseline", str(before), "--report", str(near))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["sure"] is False
+    assert f"{RATIO} may have changed by" in result.stderr
+
+
 def test_a_baseline_without_stored_values_judges_by_the_ratio_itself() -> None:
     bare = {key: value for key, value in latency_report(1).items() if key != "values_peers_us"}
     assert judged(latency_report(2), bare).worse == []

@@ -103,7 +103,11 @@ def _same_suite(later: dict[str, Any], earlier: dict[str, Any], name: Path) -> N
 def _tell(judgement: Judgement, baseline: Path, margin: float) -> None:
     for note in judgement.notes:
         _say(f"{note}.")
+    for line in judgement.unsure:
+        _say(f"{line.name} may have changed by {line.low:+.0%} to {line.high:+.0%}: this run cannot tell."
+             " Run it again when nothing else runs.")
     typer.echo(json.dumps({
         "baseline": baseline.name, "margin": margin, "passed": not judgement.worse,
+        "sure": not judgement.unsure,
         "ratios": [{"name": line.name, "baseline": line.a, "now": line.b, "change": line.change,
                     "low": line.low, "high": line.high} for line in judgement.ratios]}))

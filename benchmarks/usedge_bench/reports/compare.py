@@ -34,7 +34,7 @@ RANK: Literal["inverted_cdf"] = "inverted_cdf"
 """A percentile is one of the values: between a late one and one that never came there is none."""
 BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
 ONE_ONLY = "not in both"
-NO_VALUES = "no values stored"
+NO_VALUES = "too few values stored"
 OTHER_HOST = "another host class: only ratios decide"
 
 Floats = NDArray[np.float64]

@@ -19,10 +19,13 @@ JUDGED = "p50"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Every ratio to plain onnxruntime in both runs; ``worse`` are those beyond the margin."""
+    """Every ratio to plain onnxruntime in both runs; ``worse`` are those beyond the margin, ``unsure`` those
+    whose interval has room on both sides of it.
+    """
 
     ratios: list[Line]
     worse: list[Line]
+    unsure: list[Line]
     notes: list[str]
 
 
@@ -49,8 +52,10 @@ def judged(report: Report, baseline: Report, margin: float = MARGIN) -> Judgemen
     """
     found = compare(baseline, report, names=("the baseline", "this run"))
     ratios = [line for line in found.lines if line.ratio and line.change is not None]
-    worse = [line for line in ratios if JUDGED in line.name.split() and _least(line) > margin]
-    return Judgement(ratios, worse, found.notes)
+    judging = [line for line in ratios if JUDGED in line.name.split()]
+    worse = [line for line in judging if _least(line) > margin]
+    unsure = [line for line in judging if line not in worse and (line.high or 0.0) > margin]
+    return Judgement(ratios, worse, unsure, found.notes)
 
 
 def _least(line: Line) -> float:

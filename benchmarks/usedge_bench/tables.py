@@ -139,7 +139,7 @@ def _rate(prf_hz: float | None) -> str:
 def _first_loss(row: dict[str, Any]) -> str:
     if row["first_loss_hz"] is None:
         return "none"
-    limit = " (the virtual transducer's own limit)" if row["limited_by"] == "transducer" else ""
+    limit = " (the virtual transducer was late)" if row["limited_by"] == "transducer" else ""
     return f"{row['first_loss_hz']:,.0f} Hz{limit}"
 
 

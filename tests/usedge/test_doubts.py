@@ -131,8 +131,11 @@ class Sure:
         self.row[0, patch] = 30.0
         self.row[0, 2 * length + 1 + patch] = 0.5
 
-    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.repeat(self.row, len(x), axis=0)
+    def infer(self, x: NDArray[np.float32], places: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        length = (self.row.shape[1] - 1) // 3
+        looked = np.arange(length) if places is None else places[0]
+        columns = np.concatenate([looked, [length], length + 1 + looked, 2 * length + 1 + looked])
+        return np.repeat(self.row[:, columns], len(x), axis=0)
 
     def close(self) -> None:
         pass

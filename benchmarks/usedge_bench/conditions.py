@@ -140,7 +140,8 @@ def _worst(parts: list[Part], key: str, limit: float) -> list[tuple[float, str]]
     """The largest value over ``limit`` and the parts that are over it; nothing where none is."""
     over = {part["part"]: value for part in parts
             if isinstance(value := dict(part)[key], (int, float)) and value > limit}
-    return [(max(over.values()), ", ".join(over))] if over else []
+    where = "throughout" if len(over) == len(parts) > 1 else ", ".join(over)
+    return [(max(over.values()), where)] if over else []
 
 
 def cores_apart() -> tuple[set[int], set[int]]:

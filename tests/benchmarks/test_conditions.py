@@ -87,6 +87,8 @@ def part(name: str, **told: float) -> Part:
 def test_a_disturbance_names_the_worst_and_every_part_and_what_to_do() -> None:
     why = disturbances([part("a", others_cores=0.4), part("b"), part("c", others_cores=1.25)])
     assert why == ["other programs took up to 1.25 cores (a, c); close them and run again"]
+    both = disturbances([part("a", others_cores=0.4), part("c", others_cores=1.25)])
+    assert "up to 1.25 cores (throughout)" in both[0]
     assert disturbances([part("a"), part("short", seconds=0.1, others_cores=2.0)]) == []
     assert "host of this virtual machine" in disturbances([part("a", steal_cores=0.2)])[0]
     assert "quota" in disturbances([part("a", held_back=3)])[0]

@@ -14,7 +14,8 @@ KEYS = keys(
     "startup",
     bundle=BUNDLE, missing=Each("text"), **STABLE,
     rows=[{"contender": "text", "start": "text", "median_s": "number", "min_s": "number", "max_s": "number"}],
-    cache=Maybe({"how": "text", "mb": "number", "kept_mb": "number", "files": "count"}, empty=True),
+    cache=Maybe({"how": "text", "mb": "number", "kept_mb": "number", "unknown_mb?": "number",
+                 "files": "count"}, empty=True),
     values_s=Each(Each(["number"])),
 )
 

@@ -65,21 +65,9 @@ def torch_answers(model: Any, x: Float32) -> Float32:
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Any, bytes]:
-    """The shipped bundle, and weights for C from the constants of its ONNX variant."""
-    onnx = pytest.importorskip("onnx", reason="the shipped weights are read from ONNX: extra 'export'")
+    """The shipped bundle, and the weights for C that it holds."""
     bundle = read_bundle(resources.shipped_bundle())
-    graph = onnx.load_from_string(bundle.variant_bytes("onnx-fp32")).graph
-    arrays = {each.name: np.array(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
-    # Matrices stand transposed and under names of torch's own, in the order in which they are used.
-    matrices = [array.T for name, array in arrays.items() if name.startswith("val_") and array.ndim == 2]
-    model = ToFNet(bundle.spec, MAEConfig(**bundle.provenance["config"]))
-    linears = [name for name, value in model.named_parameters()
-               if value.ndim == 2 and name not in ("encoder.position", "no_echo.weight")]
-    assert len(linears) == len(matrices)
-    ordered = [*(name for name in linears if name.startswith("encoder")), "pointer.weight"]
-    known = arrays | dict(zip(ordered, matrices, strict=True))
-    model.load_state_dict({name: torch.tensor(known[name]) for name in model.state_dict()})
-    return bundle, native_int8(model.eval())
+    return bundle, bundle.variant_bytes("native-int8")
 
 
 def test_shipped_weights_answer_the_golden_vectors(shipped: tuple[Any, bytes]) -> None:

@@ -197,12 +197,8 @@ static void project_head(const arena *a, const usnet_dims *n, matrix part)
 /* Each of these takes `plain` (l, D) as int16, and returns its scale. */
 static float keep_queries(const arena *a, size_t n)
 {
-    const float peak = peak_of(a->plain, n), rate = reciprocal((float)QK_PEAK, peak);
-    const float *restrict from = a->plain;
-    int16_t *restrict to = a->q;
-    for (size_t i = 0; i < n; i++) {
-        to[i] = as_int16(from[i], rate, QK_PEAK);
-    }
+    const float peak = peak_of(a->plain, n);
+    whole16(a->plain, n, reciprocal((float)QK_PEAK, peak), QK_PEAK, a->q);
     return peak / (float)QK_PEAK;
 }
 
@@ -210,14 +206,7 @@ static float keep_keys(const arena *a, size_t l, size_t d)
 {
     const float peak = peak_of(a->plain, l * d), rate = reciprocal((float)QK_PEAK, peak);
     for (size_t j = 0; j < l; j += USNET_LANES) {
-        for (size_t i = 0; i < d; i += 2u) {
-            const float *restrict from = a->plain + j * d + i;
-            int16_t *restrict to = a->k + j * d + USNET_LANES * i;
-            for (size_t c = 0; c < USNET_LANES; c++) {
-                to[2u * c] = as_int16(from[c * d], rate, QK_PEAK);
-                to[2u * c + 1u] = as_int16(from[c * d + 1u], rate, QK_PEAK);
-            }
-        }
+        panel16(a->plain + j * d, d, rate, QK_PEAK, (int16_t *)(void *)a->scores, a->k + j * d);
     }
     return peak / (float)QK_PEAK;
 }
@@ -227,35 +216,10 @@ static float keep_values(const arena *a, size_t l, size_t d)
     const float peak = peak_of(a->plain, l * d), rate = reciprocal((float)V_PEAK, peak);
     for (size_t i = 0; i < d; i += USNET_LANES) {
         for (size_t j = 0; j < l; j += 2u) {
-            const float *restrict from = a->plain + j * d + i;
-            int16_t *restrict to = a->v + i * l + USNET_LANES * j;
-            for (size_t c = 0; c < USNET_LANES; c++) {
-                to[2u * c] = as_int16(from[c], rate, V_PEAK);
-                to[2u * c + 1u] = as_int16(from[d + c], rate, V_PEAK);
-            }
+            pairs16(a->plain + j * d + i, d, rate, V_PEAK, a->v + i * l + USNET_LANES * j);
         }
     }
     return peak / (float)V_PEAK;
-}
-
-/* Weights 0 ... full of a row of scores, `rate` octaves each; returns their sum. `t` is room for l floats:
- * two loops, because compilers make a branch of the limit where it is used at once, and then no vectors. */
-static int32_t softmax(const int32_t *restrict scores, size_t l, float rate, float full, float *restrict t,
-                       int16_t *restrict p)
-{
-    int32_t top = scores[0], sum = 0;
-    for (size_t j = 1; j < l; j++) {
-        top = scores[j] > top ? scores[j] : top;
-    }
-    for (size_t j = 0; j < l; j++) {
-        t[j] = usnet_max((float)(scores[j] - top) * rate, -30.0f);
-    }
-    for (size_t j = 0; j < l; j++) {
-        const int32_t weight = usnet_round(full * usnet_exp2(t[j]));
-        p[j] = (int16_t)weight;
-        sum += weight;
-    }
-    return sum;
 }
 
 /* Eight tokens of one head, from scores to the residual stream. */
@@ -273,10 +237,12 @@ static void attend(const arena *a, const usnet_dims *n, size_t row, float rate, 
     for (size_t r = 0; r < USNET_ROWS; r++) {
         const int32_t *restrict sums = a->scores + r * head;
         float *restrict out = a->plain;
-        for (size_t i = 0; i < head; i++) {
-            out[i] = (float)sums[i] * scale[r];
+        for (size_t i = 0; i < head; i += USNET_LANES) {
+            for (size_t c = 0; c < USNET_LANES; c++) {
+                out[i + c] = (float)sums[i + c];
+            }
         }
-        a->few_scale[r] = quantise8(out, head, a->few + r * head);
+        a->few_scale[r] = quantise8(out, head, a->few + r * head) * scale[r];
     }
     multiply(a->few, head, a->few_scale, USNET_ROWS, head, proj, d, a->z + row * d, d, ADD);
 }
@@ -289,8 +255,7 @@ static void attention(const usnet_model *model, const usnet_dims *n, const usnet
     const float octaves = 1.44269504f * usnet_rsqrt((float)head);
     for (size_t t = 0; t < l; t++) {
         float *restrict z = a->z + t * d;
-        normalise(z, gains, d, a->plain);
-        a->act_scale[t] = quantise8(a->plain, d, a->act + t * d);
+        a->act_scale[t] = normalise8(z, gains, d, a->plain, a->act + t * d);
         for (size_t i = 0; i < d; i++) {
             z[i] += proj.bias[i];
         }
@@ -320,8 +285,7 @@ static void mlp(const usnet_model *model, const usnet_dims *n, const usnet_layer
     for (size_t t = 0; t < n->length; t += CHUNK) {
         for (size_t r = 0; r < CHUNK; r++) {
             float *restrict z = a->z + (t + r) * d;
-            normalise(z, gains, d, a->plain);
-            a->act_scale[r] = quantise8(a->plain, d, a->act + r * d);
+            a->act_scale[r] = normalise8(z, gains, d, a->plain, a->act + r * d);
             for (size_t i = 0; i < d; i++) {
                 z[i] += fc2.bias[i];
             }
@@ -342,22 +306,7 @@ static void embed(const usnet_model *model, const usnet_ends *at, const float *x
     const float *w = floats(model, at->embed), *positions = floats(model, at->place);
     for (size_t t = 0; t < count; t++) {
         const size_t place = places == NULL ? t : places[t];
-        const float *samples = x + place * patch;
-        for (size_t i = 0; i < d; i += USNET_LANES) {
-            float sum[USNET_LANES];
-            for (size_t c = 0; c < USNET_LANES; c++) {
-                sum[c] = positions[place * d + i + c];
-            }
-            for (size_t j = 0; j < patch; j++) {
-                const float *restrict row = w + j * d + i;
-                for (size_t c = 0; c < USNET_LANES; c++) {
-                    sum[c] += samples[j] * row[c];
-                }
-            }
-            for (size_t c = 0; c < USNET_LANES; c++) {
-                z[t * d + i + c] = sum[c];
-            }
-        }
+        combined(x + place * patch, patch, w, d, positions + place * d, z + t * d);
     }
 }
 

@@ -17,9 +17,10 @@
 
 #if defined(USNET_PLAIN)
 #define USNET_KERNEL "plain"
-#elif defined(__AVX512VNNI__) && defined(__AVX512F__)
+#elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define USNET_KERNEL "avx512-vnni"
 #define USNET_VNNI 1
+#define USNET_AVX512 1
 #include <immintrin.h>
 #elif defined(__AVXVNNI__)
 #define USNET_KERNEL "avx-vnni"
@@ -80,49 +81,92 @@ static inline int32_t usnet_word(const void *at)
 }
 #endif
 
-#if defined(USNET_VNNI) && defined(__AVX512VNNI__)
+#if defined(USNET_AVX512)
 
-/* `panels` is known where it is inlined: 8 rows of 3 panels' sums are 24 of the 32 registers. */
-#define USNET_X86_TILE(NAME, TYPE, WEIGHT, GROUP, DOT)                                                       \
-    USNET_INLINE void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
-                            int32_t *tile, size_t wide)                                                      \
+/* Sums as the type that the instructions work on, and no loop that may not run: else gcc 12 copies each of them in
+ * every round. 8 rows of 3 panels' sums are 24 of the 32 registers. */
+typedef int32_t usnet_sums __attribute__((vector_size(64)));
+typedef int32_t usnet_sums_at __attribute__((vector_size(64), aligned(4), may_alias));
+
+#define USNET_X86_TILE(NAME, PANELS, TYPE, WEIGHT, GROUP, DOT, START)                                        \
+    static __attribute__((noinline, unused)) void NAME##_##PANELS(                                           \
+        const TYPE *a, size_t stride, size_t k, const WEIGHT *w, const int32_t *column, int32_t *tile, size_t wide)\
     {                                                                                                        \
-        __m512i sum[USNET_ROWS][3];                                                                          \
+        const size_t second = (PANELS) > 1 ? USNET_LANES * k : 0u, third = (PANELS) > 2 ? 2u * second : 0u;  \
+        const usnet_sums start = START(0u), start1 = START((PANELS) > 1 ? 1u : 0u), start2 = START((PANELS) - 1u);\
+        usnet_sums sum[USNET_ROWS][3];                                                                       \
+        size_t i = 0;                                                                                        \
+        (void)column;                                                                                        \
         for (size_t r = 0; r < USNET_ROWS; r++) {                                                            \
-            sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_si512();                                      \
+            sum[r][0] = start;                                                                               \
+            sum[r][1] = start1;                                                                              \
+            sum[r][2] = start2;                                                                              \
         }                                                                                                    \
-        for (size_t i = 0; i < k; i += (GROUP)) {                                                            \
-            const TYPE *low = a + i, *high = low + 4u * stride;                                              \
+        do {                                                                                                 \
             const __m512i w0 = _mm512_loadu_si512(w + USNET_LANES * i);                                      \
-            const __m512i w1 = panels > 1u ? _mm512_loadu_si512(w + USNET_LANES * (k + i)) : w0;             \
-            const __m512i w2 = panels > 2u ? _mm512_loadu_si512(w + USNET_LANES * (2u * k + i)) : w0;        \
+            const __m512i w1 = _mm512_loadu_si512(w + second + USNET_LANES * i);                             \
+            const __m512i w2 = _mm512_loadu_si512(w + third + USNET_LANES * i);                              \
+            const TYPE *low = a + i, *high = low + 4u * stride;                                              \
             for (size_t r = 0; r < USNET_ROWS; r++) {                                                        \
                 const __m512i x = _mm512_set1_epi32(usnet_word((r < 4u ? low : high) + (r % 4u) * stride));  \
-                sum[r][0] = DOT(sum[r][0], x, w0);                                                           \
-                if (panels > 1u) {                                                                           \
-                    sum[r][1] = DOT(sum[r][1], x, w1);                                                       \
+                sum[r][0] = (usnet_sums)DOT((__m512i)sum[r][0], x, w0);                                      \
+                if ((PANELS) > 1) {                                                                          \
+                    sum[r][1] = (usnet_sums)DOT((__m512i)sum[r][1], x, w1);                                  \
                 }                                                                                            \
-                if (panels > 2u) {                                                                           \
-                    sum[r][2] = DOT(sum[r][2], x, w2);                                                       \
+                if ((PANELS) > 2) {                                                                          \
+                    sum[r][2] = (usnet_sums)DOT((__m512i)sum[r][2], x, w2);                                  \
                 }                                                                                            \
             }                                                                                                \
-        }                                                                                                    \
+            i += (GROUP);                                                                                    \
+        } while (i < k);                                                                                     \
         for (size_t r = 0; r < USNET_ROWS; r++) {                                                            \
-            for (size_t p = 0; p < panels; p++) {                                                            \
-                _mm512_storeu_si512(tile + wide * r + USNET_LANES * p, sum[r][p]);                           \
+            for (size_t p = 0; p < (PANELS); p++) {                                                          \
+                *(usnet_sums_at *)(void *)(tile + wide * r + USNET_LANES * p) = sum[r][p];                   \
             }                                                                                                \
         }                                                                                                    \
     }
 
-USNET_X86_TILE(usnet_tile8, usnet_act, int8_t, 4u, _mm512_dpbusd_epi32)
-USNET_X86_TILE(usnet_tile16, int16_t, int16_t, 2u, _mm512_dpwssd_epi32)
+/* Less 128 of each weight: then the sum is unbiased. */
+#define USNET_UNBIASED(p) \
+    (usnet_sums)_mm512_slli_epi32( \
+        _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_loadu_si512(column + USNET_LANES * (p))), 7)
+#define USNET_ZERO(p) (usnet_sums)_mm512_setzero_si512()
+
+USNET_X86_TILE(usnet_tile8, 1, usnet_act, int8_t, 4u, _mm512_dpbusd_epi32, USNET_UNBIASED)
+USNET_X86_TILE(usnet_tile8, 2, usnet_act, int8_t, 4u, _mm512_dpbusd_epi32, USNET_UNBIASED)
+USNET_X86_TILE(usnet_tile8, 3, usnet_act, int8_t, 4u, _mm512_dpbusd_epi32, USNET_UNBIASED)
+USNET_X86_TILE(usnet_tile16, 1, int16_t, int16_t, 2u, _mm512_dpwssd_epi32, USNET_ZERO)
+USNET_X86_TILE(usnet_tile16, 2, int16_t, int16_t, 2u, _mm512_dpwssd_epi32, USNET_ZERO)
+
+/* Unbiased at once, with the sums of the columns. */
+USNET_INLINE void usnet_unbiased8(const usnet_act *a, size_t stride, size_t k, const int8_t *w, size_t panels,
+                                  const int32_t *column, int32_t *tile, size_t wide)
+{
+    if (panels == 1u) {
+        usnet_tile8_1(a, stride, k, w, column, tile, wide);
+    } else if (panels == 2u) {
+        usnet_tile8_2(a, stride, k, w, column, tile, wide);
+    } else {
+        usnet_tile8_3(a, stride, k, w, column, tile, wide);
+    }
+}
+
+USNET_INLINE void usnet_tile16(const int16_t *a, size_t stride, size_t k, const int16_t *w, size_t panels,
+                               int32_t *tile, size_t wide)
+{
+    if (panels == 1u) {
+        usnet_tile16_1(a, stride, k, w, NULL, tile, wide);
+    } else {
+        usnet_tile16_2(a, stride, k, w, NULL, tile, wide);
+    }
+}
 
 #elif defined(USNET_VNNI)
 
 /* Four rows at a time: 8 sums, 2 columns' halves and a row's word fit the 16 registers. */
 #define USNET_X86_TILE(NAME, TYPE, WEIGHT, GROUP, DOT)                                                       \
     USNET_INLINE void NAME(const TYPE *a, size_t stride, size_t k, const WEIGHT *w, size_t panels,          \
-                            int32_t *tile, size_t wide)                                                                   \
+                            int32_t *tile, size_t wide)                                                      \
     {                                                                                                        \
         for (size_t part = 0; part < 2u * panels; part++) {                                                  \
             const size_t p = part / 2u, first = 4u * (part % 2u);                                            \

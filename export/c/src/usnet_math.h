@@ -45,41 +45,41 @@ static inline int32_t usnet_clamp(int32_t value, int32_t limit)
     return value < -limit ? -limit : value;
 }
 
-/* 2^t for t in -30 ... 0, to 3e-7 of it. Polynomial of degree 5 for the fraction in -0.5 ... 0.5. */
+/* 2^t for t in -30 ... 0, to 3e-6 of it. Polynomial of degree 4 for the fraction in -0.5 ... 0.5. */
+#define USNET_EXP2 {9.685711380e-3f, 5.592202568e-2f, 2.402186550e-1f, 6.931210359e-1f, 1.000000151f}
+#define USNET_EXP2_TERMS 5u
+
 static inline float usnet_exp2(float t)
 {
+    static const float terms[USNET_EXP2_TERMS] = USNET_EXP2;
     usnet_bits power;
     const int32_t whole = usnet_round(t);
     const float f = t - (float)whole;
-    float p = 1.340043217e-3f;
-    p = p * f + 9.676037098e-3f;
-    p = p * f + 5.550327215e-2f;
-    p = p * f + 2.402210737e-1f;
-    p = p * f + 6.931472070e-1f;
-    p = p * f + 1.000000075f;
+    float p = terms[0];
+    for (int i = 1; i < (int)USNET_EXP2_TERMS; i++) {
+        p = p * f + terms[i];
+    }
     power.i = (whole + 127) * 0x800000;
     return p * power.f;
 }
 
-/* GELU x * Phi(x), to 2e-6: relu(x) - u * Phi(-u) of u = |x|, Phi(-u) by a polynomial of degree 12 up to 5,
- * where u * Phi(-u) is 1.4e-6. */
+/* GELU x * Phi(x), to 1.1e-4, since int8 is made of it: relu(x) - u * Phi(-u) of u = |x|, Phi(-u) by a polynomial
+ * of degree 8 up to 4.25, where u * Phi(-u) is 4.5e-5. */
+#define USNET_GELU {1.382867429e-2f, 5.156161984e-3f, -8.656062091e-2f, 7.118060248e-2f, 1.034901666e-1f, \
+                    -2.368759270e-1f, 2.016239982e-1f, -8.858205101e-2f, 1.676433978e-2f}
+#define USNET_GELU_TERMS 9u
+#define USNET_GELU_END 4.25f
+#define USNET_GELU_RATE 0.470588235f /* 2 / 4.25 */
+
 static inline float usnet_gelu(float x)
 {
-    const float u = usnet_min(usnet_abs(x), 5.0f);
-    const float s = u * 0.4f - 1.0f;
-    float p = -9.871074930e-3f;
-    p = p * s + 1.263884548e-2f;
-    p = p * s + 3.900775313e-2f;
-    p = p * s - 7.562970370e-2f;
-    p = p * s - 2.371533588e-2f;
-    p = p * s + 1.613865674e-1f;
-    p = p * s - 1.311937571e-1f;
-    p = p * s - 6.489983201e-2f;
-    p = p * s + 2.326955497e-1f;
-    p = p * s - 2.397003919e-1f;
-    p = p * s + 1.368895024e-1f;
-    p = p * s - 4.381819814e-2f;
-    p = p * s + 6.210111547e-3f;
+    static const float terms[USNET_GELU_TERMS] = USNET_GELU;
+    const float u = usnet_min(usnet_abs(x), USNET_GELU_END);
+    const float s = u * USNET_GELU_RATE - 1.0f;
+    float p = terms[0];
+    for (int i = 1; i < (int)USNET_GELU_TERMS; i++) {
+        p = p * s + terms[i];
+    }
     return usnet_max(x, 0.0f) - u * p;
 }
 

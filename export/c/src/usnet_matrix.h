@@ -7,6 +7,9 @@
 #include "usnet_blob.h"
 #include "usnet_dot.h"
 #include "usnet_math.h"
+#if defined(USNET_AVX512)
+#include "usnet_avx512.h"
+#endif
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF /* a fused product rounds once where others round twice */
@@ -47,6 +50,46 @@ static inline matrix columns_from(matrix m, size_t first, size_t k)
     return m;
 }
 
+/* Panels that are multiplied at once: as many as the registers hold sums of, none being left alone. */
+static inline size_t together(size_t columns)
+{
+    const size_t panels = columns == 3u * USNET_LANES ? 3u : columns >= 2u * USNET_LANES ? 2u : 1u;
+    return panels > USNET_PANELS ? USNET_PANELS : panels;
+}
+
+#if defined(USNET_AVX512)
+
+USNET_INLINE void emit(__m512 value, const float *bias, float *out, emission how)
+{
+    const __m512 biased = how == ADD ? value : _mm512_add_ps(value, _mm512_loadu_ps(bias));
+    if (how == ADD) {
+        value = _mm512_add_ps(_mm512_loadu_ps(out), value);
+    } else if (how == JOIN) {
+        value = v_relu(_mm512_add_ps(_mm512_loadu_ps(out), biased));
+    } else {
+        value = how == RELU ? v_relu(biased) : how == GELU ? v_gelu(biased) : biased;
+    }
+    _mm512_storeu_ps(out, value);
+}
+
+USNET_INLINE void product(const usnet_act *a, size_t a_stride, const float *row_scale, size_t k, const matrix *m,
+                          size_t panels, float *out, size_t stride, emission how)
+{
+    int32_t tile[USNET_ROWS * 3u * USNET_LANES];
+    usnet_unbiased8(a, a_stride, k, m->w, panels, m->sum, tile, panels * USNET_LANES);
+    for (size_t p = 0; p < panels; p++) {
+        const __m512 scale = _mm512_loadu_ps(m->scale + USNET_LANES * p);
+        for (size_t r = 0; r < USNET_ROWS; r++) {
+            const __m512 both = _mm512_mul_ps(_mm512_set1_ps(row_scale[r]), scale);
+            const __m512i sums = _mm512_loadu_si512(tile + USNET_LANES * (panels * r + p));
+            const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), both);
+            emit(value, m->bias + USNET_LANES * p, out + r * stride + USNET_LANES * p, how);
+        }
+    }
+}
+
+#else
+
 USNET_INLINE void emit(const int32_t *restrict tile, size_t width, const float *restrict row_scale,
                         const matrix *m, float *restrict out, size_t stride, emission how)
 {
@@ -68,13 +111,6 @@ USNET_INLINE void emit(const int32_t *restrict tile, size_t width, const float *
     }
 }
 
-/* Panels that are multiplied at once: as many as the registers hold sums of, none being left alone. */
-static inline size_t together(size_t columns)
-{
-    const size_t panels = columns == 3u * USNET_LANES ? 3u : columns >= 2u * USNET_LANES ? 2u : 1u;
-    return panels > USNET_PANELS ? USNET_PANELS : panels;
-}
-
 USNET_INLINE void product(const usnet_act *a, size_t a_stride, const float *row_scale, size_t k, const matrix *m,
                            size_t panels, float *out, size_t stride, emission how)
 {
@@ -82,6 +118,8 @@ USNET_INLINE void product(const usnet_act *a, size_t a_stride, const float *row_
     usnet_tile8(a, a_stride, k, m->w, panels, tile, panels * USNET_LANES);
     emit(tile, panels * USNET_LANES, row_scale, m, out, stride, how);
 }
+
+#endif
 
 /* out (rows, columns) of a (rows, k) and a matrix of k by columns; rows are a multiple of 8. */
 USNET_INLINE void multiply(const usnet_act *a, size_t a_stride, const float *row_scale, size_t rows, size_t k,

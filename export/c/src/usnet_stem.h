@@ -88,21 +88,10 @@ static inline void filter(const usnet_model *model, const usnet_ends *at, const 
     for (size_t p = 0; p < to.n; p++) {
         const size_t start = p * n->hop, first = start < before ? before - start : 0u;
         const size_t left = samples + before - start, last = left < n->frame ? left : n->frame;
-        for (size_t c = 0; c < to.channels; c += USNET_LANES) {
-            float sum[USNET_LANES];
-            for (size_t i = 0; i < USNET_LANES; i++) {
-                sum[i] = bias[c + i];
-            }
-            for (size_t j = first; j < last; j++) {
-                const float sample = x[start + j - before];
-                const float *restrict row = w + j * to.channels + c;
-                for (size_t i = 0; i < USNET_LANES; i++) {
-                    sum[i] += sample * row[i];
-                }
-            }
-            for (size_t i = 0; i < USNET_LANES; i++) {
-                to.at[p * to.channels + c + i] = usnet_max(sum[i], 0.0f);
-            }
+        float *restrict out = to.at + p * to.channels;
+        combined(x + (start + first - before), last - first, w + first * to.channels, to.channels, bias, out);
+        for (size_t c = 0; c < to.channels; c++) {
+            out[c] = usnet_max(out[c], 0.0f);
         }
     }
 }

@@ -17,6 +17,8 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHOWN = {"native-int8": "o", "litert-int8": "s", "onnxruntime-int8": "^"}
+SPAN = 0.1
+"""Of either panel, so that both show a point of hits alike."""
 PANELS = (("recorded", "recorded A-scans"), ("field", "synthetic A-scans"))
 
 
@@ -36,9 +38,11 @@ def draw(report: dict[str, Any]) -> None:
         panel.plot([], [], marker="o", ms=11, ls="none", mfc="none", color="0.4",
                    label="few first, all where not sure")
         panel.set(title=title, xlabel="p50 of the whole decision (µs)", xlim=(0, None))
+        low, high = panel.get_ylim()
+        panel.set_ylim((low + high) / 2 - SPAN / 2, (low + high) / 2 + SPAN / 2)
         panel.grid(lw=0.3)
     axes[0].set_ylabel("hits within half a period")
-    axes[1].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower left")
     figure.savefig(ROOT / "docs" / "curve.svg", metadata={"Date": None})
 
 

@@ -32,7 +32,7 @@ from usedge_bench.percentiles import summary
 from usedge_bench.report import LatencyReport, common
 from usedge_bench.suite import LatencySuite
 
-TAIL_LIMIT = 2.0
+TAIL_LIMIT = 4.0
 """p99 / p50 above which a run is called unstable."""
 COLD_START_S = 30.0
 METER_BLOCK = 50

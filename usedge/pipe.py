@@ -6,8 +6,32 @@ import os
 import select
 import time
 from collections.abc import Callable
+from typing import IO
 
 LOOK_S = 0.1
+
+
+def descriptor(stream: IO[str]) -> int | None:
+    """The file that ``stream`` writes to; None where it is none, as in tests and under a live view."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+class Stream:
+    """A ``stream`` that is no open file, written to as a ``Pipe`` is; nothing of it is given up."""
+
+    unwritten = 0
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, content: bytes) -> bool:
+        """Write ``content``, UTF-8, at once."""
+        self._stream.write(content.decode())
+        self._stream.flush()
+        return True
 
 
 class Pipe:

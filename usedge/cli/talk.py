@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from usedge.pipe import Pipe
+from usedge.pipe import Pipe, descriptor
 from usedge.sources.intake import DEVICE_TALK
 
 KEPT_LINES = 20
@@ -30,7 +30,7 @@ class Stderr:
     def __call__(self, text: str, stream: TextIO | None = None) -> None:
         """Write ``text``, ``stream`` instead of the present stderr where it is given."""
         stream = stream or sys.stderr
-        fd = None if stream.isatty() else _descriptor(stream)
+        fd = None if stream.isatty() else descriptor(stream)
         if fd is None:
             stream.write(text)
             stream.flush()
@@ -39,13 +39,6 @@ class Stderr:
             until = time.monotonic() + (0.0 if self._stuck else PATIENCE_S)
             stream.flush()
             self._stuck = not Pipe(fd, lambda: time.monotonic() >= until).write(text.encode())
-
-
-def _descriptor(stream: TextIO) -> int | None:
-    try:
-        return stream.fileno()
-    except (OSError, ValueError, AttributeError):  # a stream of a test, or of a terminal's view
-        return None
 
 
 tell = Stderr()

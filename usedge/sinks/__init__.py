@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from usedge.ascan import AScan
 from usedge.errors import InputError, known_name
-from usedge.pipe import Pipe
+from usedge.pipe import Pipe, Stream, descriptor
 from usedge.reading import Reading
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class JsonLines:
 
     def __init__(self, file: IO[str] | None = None, over: Callable[[], bool] = _never,
                  say: Callable[[str], None] = _silent) -> None:
-        self._pipe = Pipe((sys.stdout if file is None else file).fileno(), over)
+        stream = sys.stdout if file is None else file
+        fd = descriptor(stream)
+        self._pipe = Stream(stream) if fd is None else Pipe(fd, over)
         self._say = say
 
     def write(self, reading: Reading, gated: AScan) -> None:  # noqa: ARG002 - Sink's signature

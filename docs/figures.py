@@ -74,8 +74,7 @@ NO_REPORT = "*No report is stored yet.*"
 def main() -> int:
     """Rewrite, or check, the pages that show measured figures."""
     differing = []
-    for page in (README, ROOT / "docs" / "accuracy.md", ROOT / "docs" / "benchmarking.md",
-                 RESULTS / "boards" / "README.md"):
+    for page in (README, *sorted((ROOT / "docs").glob("*.md")), RESULTS / "boards" / "README.md"):
         text = page.read_text()
         fresh = with_figures(text)
         if fresh != text:

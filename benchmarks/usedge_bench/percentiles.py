@@ -52,7 +52,8 @@ def intervals(values: Floats, shares: Sequence[float], seed: int) -> list[list[f
     if not any(trusted):
         return [None] * len(shares)
     places = [rank(n, share) for share in shares]
-    drawn = np.concatenate([np.sort(part, axis=1)[:, places] for part in _redrawn(values, seed)])
+    parts = redrawn(values, BLOCK, np.random.default_rng(seed))
+    drawn = np.concatenate([np.sort(part, axis=1)[:, places] for part in parts])
     tail = (1 - CONFIDENCE) / 2
     ends = np.sort(drawn, axis=0)[[rank(RESAMPLES, tail), rank(RESAMPLES, 1 - tail)]]
     return [[_finite(low), _finite(high)] if sure else None
@@ -69,10 +70,12 @@ def share_interval(hits: NDArray[np.bool_], seed: int) -> list[float] | None:
     return [round(float(drawn[rank(RESAMPLES, share)]), 5) for share in (tail, 1 - tail)]
 
 
-def _redrawn(values: Floats, seed: int) -> Iterator[Floats]:
-    """RESAMPLES rows of n values, in parts that fit the memory of a small board."""
-    n, rng = len(values), np.random.default_rng(seed)
-    block = max(1, min(BLOCK, n // 4))
+def redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """RESAMPLES rows of ``values (n,)``, drawn in blocks of at most ``block`` neighbours, in parts that fit
+    the memory of a small board.
+    """
+    n = len(values)
+    block = max(1, min(block, n // 4))
     rows = max(1, CHUNK // n)
     for begin in range(0, RESAMPLES, rows):
         starts = rng.integers(0, n - block + 1, (min(rows, RESAMPLES - begin), -(-n // block), 1))

@@ -17,19 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError
+from usedge_bench.percentiles import LEAST_BEYOND, RESAMPLES, redrawn
 from usedge_bench.reports.figure import LESS, P50, Figure
 from usedge_bench.reports.read import Report, host_class
 from usedge_bench.reports.shapes import SHAPES
 
 FORMAT_VERSION = 1
-RESAMPLES = 1000
 TAILS = (2.5, 97.5)
 """Percent: the ends of a 95 % interval."""
 MARGIN = 0.02
 """A change of less is called none, however sure: two runs of one build differ by as much."""
-LEAST_VALUES = LEAST_BEYOND = 5
-"""With fewer values, or fewer beyond a percentile, drawing them again says nothing."""
-CHUNK = 1 << 21
+LEAST_VALUES = 5
+"""With fewer, drawing them again says nothing."""
 RANK: Literal["inverted_cdf"] = "inverted_cdf"
 """A percentile is one of the values: between a late one and one that never came there is none."""
 BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
@@ -145,29 +144,19 @@ def _drawn(figure: Figure, seed: list[int]) -> Floats | None:
         return None
     rng = np.random.default_rng(seed)
     if figure.over is None:
-        return _positive(_percentiles(_redrawn(values, figure.block, rng), figure.share))
+        return _positive(_percentiles(redrawn(values, figure.block, rng), figure.share))
     if over is None:
         return None
     if figure.turn and len(values) == len(over) >= 2 * figure.turn:
         return _in_turns(values, over, figure, rng)
-    return _positive(_percentiles(_redrawn(values, figure.block, rng), figure.share),
-                     _percentiles(_redrawn(over, figure.block, rng), P50))
+    return _positive(_percentiles(redrawn(values, figure.block, rng), figure.share),
+                     _percentiles(redrawn(over, figure.block, rng), P50))
 
 
 def _array(values: Sequence[float | None] | None) -> Floats | None:
     """The values (n,), those that never came as infinite ones; None for too few."""
     x = np.array([np.inf if each is None else each for each in values or []], np.float64)
     return x if len(x) >= LEAST_VALUES else None
-
-
-def _redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """RESAMPLES rows of n values, in parts that fit the memory of a small board."""
-    n = len(values)
-    block = max(1, min(block, n // 4))
-    rows = max(1, CHUNK // n)
-    for begin in range(0, RESAMPLES, rows):
-        starts = rng.integers(0, n - block + 1, (min(rows, RESAMPLES - begin), -(-n // block), 1))
-        yield values[(starts + np.arange(block)).reshape(len(starts), -1)[:, :n]]
 
 
 def _percentiles(parts: Iterable[Floats], share: float) -> Floats:

@@ -25,6 +25,8 @@ BEFORE = 3
 """Patches before it that a patch has risen from: their mean."""
 LEAD = 2
 """Patches before a telling one that are as telling: an onset lies ahead of its echo."""
+SHARES = (2, 4)
+"""A half and a quarter of the patches: what training shows the network and variants answer on."""
 UNSEEN = -30.0
 """Logit of a patch that was not looked at."""
 

@@ -7,7 +7,6 @@ what is read from its answers. Peers look at all patches, as they would without 
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from usedge.errors import InputError, MissingExtraError
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.metrics import judge
 from usedge.runtime.choice import choose
-from usedge.runtime.evaluate import median_f0
+from usedge.runtime.evaluate import gates_of, median_f0, place_all
 from usedge.runtime.passes import Passes
 from usedge.sparse import Glance
 from usedge_bench.accuracy import CHUNK, synthetic_set
@@ -204,13 +203,11 @@ def _hits(each: Contender, bundle: Bundle, sets: Sequence[LabelledSet]) -> dict[
     passes, asked = each.passes(bundle), 0
     scores: dict[str, list[float]] = {}
     for labelled in sets:
-        gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+        gated = gates_of(labelled)
         f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-        found = [passes.find(gate, bundle.thresholds.no_echo) for gate in gated]
-        asked += sum(1 + (one.onset is not None) for one in found)
-        tof_s = [math.nan if one.onset is None else (gate.t0_us + one.onset * gate.sample_us) * 1e-6
-                 for one, gate in zip(found, gated, strict=True)]
-        outcomes = judge(tof_s, labelled.tof_s, f0_hz, np.array([one.confidence for one in found]))
+        found = place_all(passes, gated, bundle.thresholds.no_echo)
+        asked += len(gated) + int(np.isfinite(found.tof_s).sum())
+        outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
         if outcomes.echo.any():
             for key, periods in (("hit_half_period", 0.5), ("hit_one_period", 1.0)):
                 scores.setdefault(key, []).append(float(outcomes.hits(periods)[outcomes.echo].mean()))

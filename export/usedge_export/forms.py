@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from usedge.models.mae import Encoder
 from usedge.models.nets import ToFNet
 from usedge.models.stem import framed
-
-SHARES = (2, 4)
-"""A half and a quarter of the patches: what training with ``sparse`` shows the network."""
+from usedge.sparse import SHARES
 
 
 class OfSome(nn.Module):

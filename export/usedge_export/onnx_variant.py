@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from usedge.backends.onnx import PATCHES
-from usedge_export.forms import SHARES, OfSome, counts, deployable
+from usedge.sparse import SHARES
+from usedge_export.forms import OfSome, counts, deployable
 from usedge_export.quiet import quiet
 
 

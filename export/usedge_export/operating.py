@@ -14,13 +14,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from usedge.ascan import AScan, cut_gate
+from usedge.ascan import AScan
 from usedge.bundle import LEAST_DOUBT
 from usedge.labelled import LabelledSet
 from usedge.metrics import judge
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
-from usedge.runtime.evaluate import median_f0
+from usedge.runtime.evaluate import gates_of, median_f0, place_all
 from usedge.runtime.passes import Passes
 from usedge.synth.field import FieldSettings, field_batch
 from usedge_export.recipe import OperatingSettings
@@ -81,12 +81,10 @@ def calibration(checkpoint: Checkpoint, labelled: LabelledSet, no_echo: float, s
     `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
     """
     passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
-    gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+    gated = gates_of(labelled)
     f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-    found = [passes.find(each, no_echo) for each in gated]
-    tof_s = [math.nan if each.onset is None else (gate.t0_us + each.onset * gate.sample_us) * 1e-6
-             for each, gate in zip(found, gated, strict=True)]
-    outcomes = judge(tof_s, labelled.tof_s, f0_hz, np.array([each.confidence for each in found]))
+    found = place_all(passes, gated, no_echo)
+    outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
     placed = outcomes.echo & outcomes.answered
     if placed.sum() < LEAST_ECHOES:
         say(f"confidence is left as it is: {int(placed.sum())} echoes placed, {LEAST_ECHOES} needed")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from usedge.ascan import cut_gate
 from usedge.errors import GateFailedError
 
 if TYPE_CHECKING:
@@ -32,25 +31,17 @@ FIGURES = {"hit_half_period": "hit ½T", "hit_one_period": "hit 1T", "raw_hit_ha
 
 
 CAPTION = "in %; hits with the median error removed; errors: missed or false, of all"
-LOW_CONFIDENCE = 0.5
-"""A ToF with less is not given, as in the bundles that `usedge export` makes."""
-
 
 def finder(start: Checkpoint, limit: float) -> Find:
     """Answers files by both passes over the networks that it is given, of the spec of ``start``."""
-    import numpy as np
 
     from usedge.models.backend import TorchBackend
+    from usedge.runtime.evaluate import LOW_CONFIDENCE, gates_of, place_all
     from usedge.runtime.passes import Passes
 
     def find(model: nn.Module, labelled: LabelledSet) -> NDArray[np.float64]:
-        passes, tof_s = Passes(start.spec, TorchBackend(model)), np.full(len(labelled), np.nan)
-        for i in range(len(labelled)):
-            gated = cut_gate(labelled.ascan(i), labelled.gate(i))
-            found = passes.find(gated, limit)
-            if found.onset is not None and found.confidence >= LOW_CONFIDENCE:
-                tof_s[i] = (gated.t0_us + found.onset * gated.sample_us) * 1e-6
-        return tof_s
+        passes = Passes(start.spec, TorchBackend(model))
+        return place_all(passes, gates_of(labelled), limit, LOW_CONFIDENCE).tof_s
 
     return find
 
@@ -59,12 +50,11 @@ def with_f0(labelled: LabelledSet) -> LabelledSet:
     """``labelled`` with a centre frequency for each row, where it has none that of its median spectrum."""
     import numpy as np
 
-    from usedge.runtime.evaluate import median_f0
+    from usedge.runtime.evaluate import gates_of, median_f0
 
     if labelled.f0_hz is not None:
         return labelled
-    gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
-    f0_hz = median_f0(gated, labelled.has_echo)
+    f0_hz = median_f0(gates_of(labelled), labelled.has_echo)
     typer.echo(f"{labelled.path} has no f0_hz: taken as {f0_hz / 1e6:.3g} MHz, from its median spectrum.",
                err=True)
     return replace(labelled, f0_hz=np.full(len(labelled), f0_hz))

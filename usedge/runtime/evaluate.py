@@ -15,10 +15,13 @@ from usedge.errors import InputError
 from usedge.files import whole_file
 from usedge.labelled import LabelledSet
 from usedge.metrics import Outcomes, calibration, file_scores, gate_snr_db, judge
+from usedge.runtime.passes import Passes
 from usedge.tof import Picker, estimate_f0
 
 GRID = 2048
 """Grid samples of the model's input, on which samples a cycle are counted."""
+LOW_CONFIDENCE = 0.5
+"""A ToF of a checkpoint with less is not given, as in the bundles that `usedge export` makes."""
 SPECTRUM_ROWS = 256
 """As many A-scans, evenly spread over a file, are enough for its median spectrum."""
 
@@ -68,7 +71,7 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
     Without ``f0_hz`` in the file the pickers get None, and hits are counted with the frequency of the median
     spectrum of its gates. Raises InputError where a gate cannot be evaluated, naming the row.
     """
-    gated = [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
+    gated = gates_of(labelled)
     known = labelled.f0_hz
     f0_hz = known if known is not None else np.full(len(gated), median_f0(gated, labelled.has_echo))
     file = str(labelled.path or labelled.source)
@@ -79,6 +82,25 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
     return FileResult(file, labelled.source, n_echo, len(gated) - n_echo, f0_hz, known is None,
                       GRID * period / [len(ascan.samples) for ascan in gated],
                       gates_snr_db(gated, labelled.tof_s, period), predictions, outcomes)
+
+
+def place_all(passes: Passes, gated: Sequence[AScan], no_echo: float, low_confidence: float = 0.0
+              ) -> Predictions:
+    """What ``passes`` say of every gate, at the limits ``no_echo`` and ``low_confidence``; confidence as the
+    network says it.
+    """
+    tof_s, confidence = np.full(len(gated), np.nan), np.zeros(len(gated))
+    for i, gate in enumerate(gated):
+        found = passes.find(gate, no_echo)
+        confidence[i] = found.confidence
+        if found.onset is not None and found.confidence >= low_confidence:
+            tof_s[i] = (gate.t0_us + found.onset * gate.sample_us) * 1e-6
+    return Predictions(tof_s, confidence)
+
+
+def gates_of(labelled: LabelledSet) -> list[AScan]:
+    """Every gate of ``labelled``."""
+    return [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]
 
 
 def gates_snr_db(gated: Sequence[AScan], tof_s: FloatArray, period: FloatArray) -> FloatArray:

@@ -12,17 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from usedge.ascan import cut_gate
 from usedge.errors import InputError, UsedgeError
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint, load_checkpoint
-from usedge.runtime.evaluate import Predictions
+from usedge.runtime.evaluate import LOW_CONFIDENCE, Predictions, gates_of, place_all
 from usedge.runtime.passes import Passes
 from usedge.training.adapt import no_echo_limit
-
-LOW_CONFIDENCE = 0.5
-"""A ToF with less is not given, as in the bundles that `usedge export` makes."""
 
 
 def predict(checkpoint: Checkpoint, labelled: LabelledSet) -> Predictions:
@@ -33,14 +29,7 @@ def predict(checkpoint: Checkpoint, labelled: LabelledSet) -> Predictions:
         raise InputError(f"this is a {checkpoint.kind} checkpoint, which gives no ToF.",
                          "Give one of `usedge finetune --task tof`.")
     limit, passes = no_echo_limit(checkpoint), Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
-    found = Predictions(np.full(len(labelled), np.nan), np.zeros(len(labelled)))
-    for i in range(len(labelled)):
-        gated = cut_gate(labelled.ascan(i), labelled.gate(i))
-        pick = passes.find(gated, limit)
-        found.confidence[i] = pick.confidence
-        if pick.onset is not None and pick.confidence >= LOW_CONFIDENCE:
-            found.tof_s[i] = (gated.t0_us + pick.onset * gated.sample_us) * 1e-6
-    return found
+    return place_all(passes, gates_of(labelled), limit, LOW_CONFIDENCE)
 
 
 def main() -> int:

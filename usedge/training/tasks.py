@@ -16,7 +16,7 @@ from usedge.models.checkpoint import Checkpoint, fit_weights, load_checkpoint
 from usedge.models.config import MAEConfig
 from usedge.models.mae import MaskedAutoencoder
 from usedge.models.nets import build, spread, tof_loss
-from usedge.sparse import worth
+from usedge.sparse import SHARES, worth
 from usedge.spec import SignalSpec
 from usedge.training.loop import Run, TrainSettings
 from usedge.training.scores import presence_scores, tof_scores
@@ -159,14 +159,15 @@ class SparseLoss:
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """The loss of ``batch``; all that is random comes from ``generator``."""
-        whole, half, noise = torch.rand(3, generator=generator).tolist()
+        whole, share, noise = torch.rand(3, generator=generator).tolist()
         if whole >= self.share:
             return _tof(model, batch, generator)
         length = self.spec.n_patches
         told = torch.from_numpy(worth(batch.x.numpy(force=True), self.spec.patch))
         gumbel = -torch.log(-torch.log(torch.rand(told.shape, generator=generator).clamp(1e-6, 1 - 1e-6)))
         told = told + WORTH_NOISE[int(noise * len(WORTH_NOISE))] * gumbel
-        places = told.topk(length // 2 if half < 0.5 else length // 4, dim=1).indices.sort(dim=1).values
+        count = length // SHARES[int(share * len(SHARES))]
+        places = told.topk(count, dim=1).indices.sort(dim=1).values
         places = places.to(batch.x.device)
         out = spread(model(batch.x, places), places, length)
         return tof_loss(out, batch.onset, batch.arrival, places)

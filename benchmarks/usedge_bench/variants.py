@@ -27,8 +27,8 @@ from usedge.metrics import judge
 from usedge.runtime.choice import choose
 from usedge.runtime.evaluate import gates_of, median_f0, place_all
 from usedge.runtime.passes import Passes
-from usedge.sparse import Glance
-from usedge_bench.accuracy import CHUNK, synthetic_set
+from usedge.sparse import SHARES, Glance
+from usedge_bench.accuracy import synthetic_set
 from usedge_bench.conditions import Watch
 from usedge_bench.peers import REFERENCE, peer_name
 from usedge_bench.percentiles import summary
@@ -91,7 +91,8 @@ def run_variants(bundle: Bundle, suite: VariantsSuite, say: Callable[[str], None
             rows[each.name]["field"] = _hits(each, bundle, [field])
             rows[each.name]["recorded"] = _hits(each, bundle, recorded) if recorded else None
             rows[each.name] |= _start(each, bundle, suite)
-            each.backend.close()
+    for backend in {id(each.backend): each.backend for each in contenders}.values():
+        backend.close()
     for row in rows.values():
         row["hit_half_period"] = (row["recorded"] or row["field"])["hit_half_period"]
     return VariantsReport(
@@ -119,19 +120,14 @@ def _contenders(bundle: Bundle, runtime: str, field: LabelledSet, missing: dict[
         if glance is not None and variant.precision == "int8":
             for k in _curve(bundle, glance):
                 name = f"{peer_name(variant)}, {k} of {bundle.spec.n_patches}"
-                yield Contender(name, _opened_again(bundle, variant), Glance(k, 0.0), variant)
-            yield Contender(f"{peer_name(variant)}, {glance.patches} first",
-                            _opened_again(bundle, variant), glance, variant, chosen)
+                yield Contender(name, backend, Glance(k, 0.0), variant)
+            yield Contender(f"{peer_name(variant)}, {glance.patches} first", backend, glance, variant, chosen)
     yield from _foreign(bundle, field, missing)
 
 
 def _curve(bundle: Bundle, glance: Glance) -> list[int]:
     """Patches of the latency–accuracy curve: what the files can be asked about, without a second look."""
-    return sorted({bundle.spec.n_patches // 4, bundle.spec.n_patches // 2, glance.patches})
-
-
-def _opened_again(bundle: Bundle, variant: Variant) -> Backend:
-    return open_backend(variant.runtime, bundle.variant_bytes(variant.name))
+    return sorted({*(bundle.spec.n_patches // share for share in SHARES), glance.patches})
 
 
 def _foreign(bundle: Bundle, field: LabelledSet, missing: dict[str, str]) -> Iterator[Contender]:
@@ -148,11 +144,10 @@ def _foreign(bundle: Bundle, field: LabelledSet, missing: dict[str, str]) -> Ite
 def _prepared(bundle: Bundle, field: LabelledSet) -> Any:
     # Ranges of int8 are taken from other A-scans than those that are scored.
     from usedge.preprocess import Preprocessor
-    from usedge.synth import FS_HZ, generate
+    from usedge.synth import generate
 
     prepare = Preprocessor(bundle.spec)
-    rows = generate("field", CALIBRATION, 1, field.x.shape[1]).x
-    return np.concatenate([prepare(AScan(row, FS_HZ)).x for row in rows[:CHUNK]])
+    return prepare.batch(generate("field", CALIBRATION, 1, field.x.shape[1]).x).x
 
 
 def _spread(sets: Sequence[LabelledSet], count: int) -> list[AScan]:

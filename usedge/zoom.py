@@ -118,7 +118,7 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     """Where in ``samples (n,)`` the echo is told to begin: at its onset where the noise lets that be seen.
 
     Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
-    So from HIGH_DB down to LOW_DB (echo peak over the rms before it) the answer goes over from the onset to a
+    So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the onset to a
     fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there; later for an echo that rises
     slowly, whose first cycle is so much weaker than its peak. From SEEN_DB up to CLEAR_DB it
     goes over to where the A-scan changes by the AIC (``akaike``), unless that is near, hardly likelier, or
@@ -129,7 +129,7 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     echo = samples[begin:end]
     peak = max(abs(float(echo[echo.argmax()] - median)), abs(float(echo[echo.argmin()] - median)))
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)] - median
-    noise = max(math.sqrt(float(np.dot(quiet, quiet)) / len(quiet)), QUANTISATION_RMS)
+    noise = _noise(quiet, window.period)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
     cycles = (found.arrival - found.onset) / window.period
     seen = _part(snr_db - 20.0 * math.log10(max(cycles / RISE_CYCLES, 1.0)), LOW_DB, HIGH_DB)
@@ -137,6 +137,18 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     told = min(max(found.arrival - rise, 0.0), float(n))
     clear = _part(snr_db, SEEN_DB, CLEAR_DB)
     return clear * _change(samples, found, told, window) + (1.0 - clear) * told if clear else told
+
+
+def _noise(quiet: NDArray[np.float32], period: float) -> float:
+    """Rms (counts) of the noise in ``quiet (n,)`` before an echo: what varies within a period, in the median
+    period, so that neither ring-down nor a packet passes for noise.
+    """
+    length = min(max(4, round(period)), len(quiet))
+    periods = quiet[len(quiet) % length :].reshape(-1, length)
+    level = np.add.reduce(periods, axis=1) / length
+    squares = np.einsum("ij,ij->i", periods, periods) / length - level * level
+    squares.partition(len(squares) // 2)
+    return math.sqrt(max(float(squares[len(squares) // 2]), QUANTISATION_RMS**2))
 
 
 def _part(value: float, low: float, high: float) -> float:

@@ -80,6 +80,15 @@ def test_a_clear_onset_is_told_and_a_buried_one_is_a_fixed_way_before_the_arriva
     assert AT < settle(some, Place(AT, arrival, 1.0), WHOLE) < arrival - 0.5 * PERIOD
 
 
+def test_ring_down_and_a_packet_before_an_echo_bury_no_onset() -> None:
+    place = Place(AT, AT + 3 * PERIOD, 1.0)
+    tail = 20000 * np.exp(-np.arange(N) / 1000.0)
+    packet = 4000 * np.exp(-(((np.arange(N) - 1500) / 60.0) ** 2)) * np.cos(np.arange(N))
+    for extra in (tail, packet):
+        clean = np.asarray(np.clip(ascan() + extra, -32767, 32767)).astype(np.int16)
+        assert settle(clean, place, WHOLE._replace(start=500)) == pytest.approx(AT, abs=0.5 * PERIOD)
+
+
 def test_a_clear_echo_is_told_from_where_the_ascan_changes_unless_that_is_near_or_far() -> None:
     onset = AT + 0.3 * PERIOD  # a rise of sin² is seen that late, 46 dB over the noise
     for told, moved in ((AT - 1.5 * PERIOD, True), (AT + 2 * PERIOD, True), (AT + 0.1 * PERIOD, False),

@@ -40,7 +40,11 @@ def in_band_noise(rng: Rng, shape: tuple[int, int], cycle: Array, width: Array |
 
 
 def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Array, NDArray[np.int64]]:
-    """Unit-variance noise (n, samples) and its kind (n,): white, 1/f, in-band, low-pass; a quarter swells."""
+    """Unit-variance noise (n, samples) and its kind (n,): white, 1/f, in-band, low-pass; a quarter swells.
+
+    Half of the low-pass noise is as wide as a receiver is, whatever its sampling rate: up to 0.5–10 times the
+    carrier. Where the carrier holds about half of its power it is in-band.
+    """
     n, samples = shape
     kind = rng.choice(4, n, p=[0.35, 0.2, 0.25, 0.2])
     f = np.fft.rfftfreq(samples).astype(np.float32)[np.newaxis]
@@ -50,7 +54,11 @@ def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Arra
     relative = f * cycle[band, np.newaxis]
     width = column(log_uniform(rng, 0.15, 1.2, band.sum()))
     response[band] = 0.05 + np.exp(-0.5 * ((relative - 1) / width) ** 2)
-    response[low] = 1.0 / (1.0 + (f / column(rng.uniform(0.1, 0.5, low.sum()))) ** 8)
+    by_carrier = log_uniform(rng, 0.5, 10.0, n)
+    by_carrier[rng.random(n) < 0.5] = np.inf
+    cut = np.minimum(by_carrier / cycle, rng.uniform(0.1, 0.5, n))
+    response[low] = 1.0 / (1.0 + (f / column(cut[low])) ** 8)
+    kind[low & (by_carrier > 1.0) & (by_carrier < 2.5)] = IN_BAND
     noise = _filtered(rng.standard_normal(shape, dtype=np.float32), response)
     t = np.arange(samples, dtype=np.float32)
     middle = column(rng.uniform(0, samples, n))

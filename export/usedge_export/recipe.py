@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ else:
     import tomli as tomllib
 
 NATIVE = "native-int8"
-VARIANTS = ("litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8", NATIVE)
+STATIC = "int8-static"
+VARIANTS = ("litert-fp32", "litert-int8", f"litert-{STATIC}", "onnx-fp32", "onnx-int8", f"onnx-{STATIC}", NATIVE)
+LINEARS, EVERY = "linears", "all"
+OPERATORS = (LINEARS, EVERY)
+"""What static variants compute in int8: the linears alone, or whatever the quantiser of the runtime can."""
 
 
 def _within(low: float, high: float = math.inf) -> Any:
@@ -32,6 +36,16 @@ class ParitySettings:
     seed: int = _within(0)
     ascans: int = _within(16, 1 << 20)
     gate_us: float = _within(1e-3, 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """The calibration set of static variants: seeded synthetic A-scans, and ``operators``, which get ranges."""
+
+    preset: str
+    seed: int = _within(0)
+    ascans: int = _within(16, 1 << 14)
+    operators: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,9 @@ class OperatingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole recipe. ``required`` variants must pass the gate, or nothing is written."""
+    """A whole recipe. ``required`` variants must pass the gate, or nothing is written; static ones alone need a
+    ``calibration`` set.
+    """
 
     name: str
     variants: tuple[str, ...]
@@ -97,17 +113,18 @@ class Recipe:
     speed: SpeedSettings
     golden: GoldenSettings
     operating: OperatingSettings
+    calibration: CalibrationSettings | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+        """The fields that it states as plain JSON values."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def without_int8(self) -> Recipe:
         """The same recipe with its fp32 variants alone, all of them required."""
         kept = tuple(name for name in self.variants if name.endswith("fp32"))
         if not kept:
             raise InputError(f"recipe {self.name} has no fp32 variant.", "Leave --no-int8 away.")
-        return replace(self, variants=kept, required=kept)
+        return replace(self, variants=kept, required=kept, calibration=None)
 
     def with_native(self) -> Recipe:
         """The same recipe with the weights for our own C code beside its variants, and required."""
@@ -118,7 +135,13 @@ class Recipe:
 
 SECTIONS: dict[str, type] = {kind.__name__: kind
                              for kind in (ParitySettings, GateLimits, SpeedSettings, GoldenSettings,
-                                          OperatingSettings)}
+                                          OperatingSettings, CalibrationSettings)}
+
+
+def runtime_and_precision(variant: str) -> tuple[str, str]:
+    """ "onnx" and "int8" of "onnx-int8-static": static or not, the weights are int8."""
+    runtime, precision = variant.split("-")[:2]
+    return runtime, precision
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -136,7 +159,23 @@ def read_recipe(path: Path) -> Recipe:
     if missing or not recipe.variants or len(set(recipe.variants)) != len(recipe.variants):
         raise InputError(f"{path}: variants are {list(recipe.variants)}, required {list(recipe.required)}.",
                          "Name each variant once, and the required ones among them.")
+    _check_calibration(path, recipe)
     return recipe
+
+
+def _check_calibration(path: Path, recipe: Recipe) -> None:
+    static = [name for name in recipe.variants if name.endswith(STATIC)]
+    chosen = recipe.calibration
+    if chosen is None:
+        if static:
+            raise InputError(f"{path} names {static[0]}, but no calibration set.",
+                             "Copy [calibration] from static.toml.")
+        return
+    known_name(chosen.preset, PRESETS, f"{path}: preset")
+    known_name(chosen.operators, OPERATORS, f"{path}: operators")
+    if (chosen.preset, chosen.seed) == (recipe.parity.preset, recipe.parity.seed):
+        raise InputError(f"{path}: calibration.seed is {chosen.seed}, as parity.seed is.",
+                         "Give another: variants are judged on A-scans that did not fix their ranges.")
 
 
 def _section(kind: type, values: Any, path: str, where: str) -> Any:
@@ -145,15 +184,16 @@ def _section(kind: type, values: Any, path: str, where: str) -> Any:
     known = {each.name: each for each in fields(kind)}
     for key in values:
         known_name(key, known, f"{path}: key", where)
-    missing = [where + key for key in known if key not in values]
+    missing = [where + key for key, each in known.items() if key not in values and each.default is MISSING]
     if missing:
         raise InputError(f"{path} lacks the key {missing[0]}.", "A recipe states everything; copy int8.toml.")
-    return kind(**{key: _value(known[key], values[key], path, where + key) for key in known})
+    return kind(**{key: _value(known[key], values[key], path, where + key) for key in known if key in values})
 
 
 def _value(key: Any, value: Any, path: str, where: str) -> Any:
-    if key.type in SECTIONS:
-        return _section(SECTIONS[key.type], value, path, f"{where}.")
+    section = SECTIONS.get(key.type.removesuffix(" | None"))
+    if section is not None:
+        return _section(section, value, path, f"{where}.")
     if key.type == "tuple[str, ...]":
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
         value = tuple(value) if right else value

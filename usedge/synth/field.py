@@ -30,7 +30,7 @@ class FieldSettings:
     least_samples_per_cycle: float = 2.7
     empty_share: float = 0.28
     burst_share: float = 0.12
-    lobes_share: float = 0.45
+    lobes_share: float = 0.5
     lobe_height: tuple[float, float] = (0.2, 8.0)
     regular_share: float = 0.5
     decay_db: tuple[float, float] = (0.5, 14.0)
@@ -38,8 +38,8 @@ class FieldSettings:
     bigger_db: tuple[float, float] = (0.0, 12.0)
     coda_share: float = 0.6
     coda_db: tuple[float, float] = (-45.0, -16.0)
-    precursor_share: float = 0.15
-    precursor_db: tuple[float, float] = (-45.0, -26.0)
+    precursor_share: float = 0.2
+    precursor_db: tuple[float, float] = (-45.0, -22.0)
     reverberation_share: float = 0.4
     reverberation_db: tuple[float, float] = (0.0, 25.0)
     snr_db: tuple[float, float] = (10.0, 60.0)

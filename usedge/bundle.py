@@ -35,6 +35,8 @@ MANIFEST, GOLDEN, VARIANTS = "manifest.json", "golden.npz", "variants/"
 RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "native": ".usnet"}
 """Runtime of a variant → the ending of its file."""
 PRECISIONS = ("int8", "fp32")
+BORROWED = {"tflite": ("litert", "fp32"), "cuda": ("onnx", "fp32"), "tensorrt": ("onnx", "fp32")}
+"""Runtime without files of its own → whose it runs, and the precision that it is right and quick in."""
 
 MAX_FILE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 1 << 20
@@ -149,13 +151,25 @@ class Bundle:
             raise InputError(f"{self.path} has no variant {name!r}.", f"It has: {', '.join(self.variants)}.")
         return _entry(self.path, self.variants[name])
 
-    def default_for(self, runtime: str) -> Variant:
-        """The variant that ``runtime`` should run; raises InputError where the bundle has none for it."""
+    def variant_for(self, runtime: str) -> Variant | None:
+        """The variant that ``runtime`` should run, with ``runtime`` as its own; None where there is none."""
+        of, precision = BORROWED.get(runtime, (runtime, None))
         for variant in self.variants.values():
-            if variant.runtime == runtime and variant.default:
-                return variant
-        raise InputError(f"{self.path} has no variant for the runtime {runtime!r}.",
-                         f"It has: {', '.join(self.variants)}.")
+            if variant.runtime == of and (variant.default if precision is None
+                                          else variant.precision == precision):
+                return replace(variant, runtime=runtime)
+        return None
+
+    def default_for(self, runtime: str) -> Variant:
+        """``variant_for``; raises InputError where the bundle has none."""
+        variant = self.variant_for(runtime)
+        if variant is None:
+            file = "-".join(BORROWED[runtime]) if runtime in BORROWED else ""
+            raise InputError(
+                f"{self.path} has no variant {file}, which the runtime {runtime!r} runs." if file
+                else f"{self.path} has no variant for the runtime {runtime!r}.",
+                f"It has: {', '.join(self.variants)}.")
+        return variant
 
     def golden(self) -> Golden:
         """The golden vectors; raises InputError where they are damaged or do not fit the spec."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,21 @@ def test_without_a_cache_folder_it_still_runs(bundle: Bundle, monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     answers(monkeypatch, litert=700.0)
     assert choose(bundle) == "litert"
+
+
+def test_a_package_that_was_installed_anew_is_tried_anew(bundle: Bundle, monkeypatch: pytest.MonkeyPatch,
+                                                         tmp_path: Path) -> None:
+    package = tmp_path / "some_runtime" / "__init__.py"
+    package.parent.mkdir()
+    package.touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(choice, "PACKAGES", {**choice.PACKAGES, "some": "some_runtime"})
+    answers(monkeypatch, litert=700.0)
+    assert choose(bundle) == "litert"
+    answers(monkeypatch, onnx=1.0)
+    assert choose(bundle) == "litert"
+    os.utime(package, ns=(1, 1))
+    assert choose(bundle) == "onnx"
 
 
 def test_a_named_runtime_spares_the_trial(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,10 @@ Float32 = NDArray[np.float32]
 
 BACKENDS = {
     "litert": ("usedge.backends.litert", "LiteRTBackend"),
+    "tflite": ("usedge.backends.tflite", "TFLiteBackend"),
     "onnx": ("usedge.backends.onnx", "OnnxBackend"),
+    "cuda": ("usedge.backends.gpu", "CudaBackend"),
+    "tensorrt": ("usedge.backends.gpu", "TensorRTBackend"),
     "native": ("usedge.backends.native", "NativeBackend"),
 }
 

@@ -59,7 +59,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - its options
     count: Annotated[int, typer.Option(min=5, help="A-scans of each target.")] = 100,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("calibration.json"),
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run; default: the shipped one.")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, litert, onnx, native or classical.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, classical, or another of `usedge run`.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     baud: Baud = BAUD,

@@ -50,7 +50,7 @@ def open_picker(runtime: str, bundle: Path | None, method: str, f0_hz: float | N
     chosen = opened(bundle, signed_by)
     picker = open_model_picker(chosen, runtime, f0_hz, passes, say, doubts)
     return picker, {"name": chosen.name, "sha256": chosen.sha256, "variant": picker.variant.name,
-                    "runtime": picker.variant.runtime}
+                    "runtime": picker.variant.runtime, "provider": picker.provider}
 
 
 def offset_of(text: str | None) -> Stated:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from usedge.runtime.evaluate import FileResult, PickerFactory
 
 METHODS = ("model", "threshold", "envelope", "aic", "xcorr")
-RUNTIMES = ("auto", "litert", "onnx", "native")
+RUNTIMES = ("auto", "litert", "tflite", "onnx", "cuda", "tensorrt", "native")
 EXAMPLE = "Example: usedge evaluate water.npz --methods threshold,aic"
 app = new_app()
 
@@ -90,7 +90,8 @@ def _model_factory(bundle: Path | None, runtime: str, signed_by: Path | None, do
     from usedge.runtime.doubts import Doubts
     from usedge.runtime.picker import open_model_picker
 
-    picker = open_model_picker(opened(bundle, signed_by), runtime, doubts=Doubts.parse(doubts))
+    picker = open_model_picker(opened(bundle, signed_by), runtime, doubts=Doubts.parse(doubts),
+                               say=lambda text: typer.echo(f"usedge: {text}", err=True))
     return lambda _f0_hz: picker
 
 

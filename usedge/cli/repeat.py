@@ -32,7 +32,7 @@ def repeat(
     methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = ",".join(METHODS),
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the model (default: the shipped).")] = None,
-    runtime: Annotated[str, typer.Option(help="What runs the model: auto, litert or onnx.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What runs the model, as of `usedge run`.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on a terminal as well.")] = False,
 ) -> None:
     """Tell the standard deviation of the ToF over repeats of a scene in which nothing moves.

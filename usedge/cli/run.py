@@ -77,7 +77,8 @@ def run(  # noqa: PLR0913, PLR0917 - its options
         help="Standard deviation of one ToF, for distance_sd_mm.")] = None,
     smooth: Annotated[str | None, typer.Option(
         help="median:N or ema:SHARE; adds smoothed_us, smoothed_mm.")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, measure, litert, onnx, native, classical.")] = "auto",
+    runtime: Annotated[str, typer.Option(
+        help="auto, measure, litert, tflite, onnx, cuda, tensorrt, native, classical.")] = "auto",
     method: Annotated[str, typer.Option(help="With --runtime classical: the picker.")] = "threshold",
     f0_mhz: Annotated[float | None, typer.Option(help="Centre frequency; default: estimated.")] = None,
     passes: Annotated[int, typer.Option(

@@ -20,8 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from usedge.backends import BACKENDS
-from usedge.bundle import Bundle
+from usedge.bundle import BORROWED, Bundle
 from usedge.errors import InputError, MissingExtraError
 from usedge.files import write_whole
 from usedge.meter import processor
@@ -32,7 +34,10 @@ PATIENCE_S = 120
 WARM_UP, RUNS = 10, 100
 KEPT = 32
 """Choices that the cache holds; the oldest goes first."""
-PACKAGES = ("ai_edge_litert", "onnxruntime")
+PACKAGES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime", "onnx": "onnxruntime",
+            "cuda": "onnxruntime"}
+BY_NAME_ALONE = ("tensorrt",)
+"""Not tried for "auto": it compiles the network for minutes."""
 PROBE = """
 import json, sys, time
 from usedge.bundle import read_bundle
@@ -106,8 +111,11 @@ def _instead(name: str) -> str:
 
 
 def in_bundle(bundle: Bundle) -> list[str]:
-    """The known runtimes that ``bundle`` has a variant for, in the order that they are tried in."""
-    return [name for name in BACKENDS if any(each.runtime == name for each in bundle.variants.values())]
+    """The known runtimes that ``bundle`` has a variant for, in the order that they are tried in: those that
+    run another's variant where their package is installed.
+    """
+    return [name for name in BACKENDS if bundle.variant_for(name) and name not in BY_NAME_ALONE
+            and (name not in BORROWED or importlib.util.find_spec(PACKAGES[name]))]
 
 
 def choose(bundle: Bundle, say: Say = lambda _: None, *, anew: bool = False) -> str:
@@ -150,8 +158,21 @@ def _fastest(bundle: Bundle, tried: list[Tried], say: Say) -> str:
 def _key(bundle: Bundle, names: list[str]) -> str:
     """Changes with the bundle, the processor, Python, and what is installed."""
     facts = [bundle.sha256, platform.machine(), processor(), sys.version, sys.prefix, *names,
-             *(package for package in PACKAGES if importlib.util.find_spec(package)), str(shutil.which("cc"))]
+             np.__version__, *_installed(), str(shutil.which("cc"))]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+
+
+def _installed() -> list[str]:
+    """The runtimes' packages and when each was installed: onnxruntime-gpu bears the name of onnxruntime."""
+    found = {package: importlib.util.find_spec(package) for package in PACKAGES.values()}
+    return [f"{package} {_written_ns(spec.origin)}" for package, spec in found.items() if spec]
+
+
+def _written_ns(file: str | None) -> int:
+    try:
+        return os.stat(file).st_mtime_ns if file else 0
+    except OSError:  # it lies in an archive
+        return 0
 
 
 def _cache() -> Path:

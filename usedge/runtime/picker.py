@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from usedge.ascan import AScan
 from usedge.backends import Backend, open_backend
 from usedge.bundle import Bundle, Variant, check_golden, read_bundle
+from usedge.errors import InputError
 from usedge.golden import Infer
 from usedge.resources import shipped_bundle
-from usedge.runtime.choice import Say, choose
+from usedge.runtime.choice import BY_NAME_ALONE, Say, choose
 from usedge.runtime.doubts import Doubter, Doubts
 from usedge.runtime.passes import LAPS, Passes
 from usedge.sparse import few
@@ -44,6 +45,12 @@ class ModelPicker:
         spec = bundle.spec if passes > 1 else replace(bundle.spec, zoom=0.0)
         self._passes = Passes(spec, backend, f0_hz, bundle.thresholds.glance)
         self._doubter = Doubter(doubts or Doubts())
+
+    @property
+    def provider(self) -> str | None:
+        """What onnxruntime runs the network on, in its own word; None for other runtimes."""
+        provider: str | None = getattr(self._passes.backend, "provider", None)
+        return provider
 
     @property
     def laps_ns(self) -> dict[str, int]:
@@ -97,9 +104,13 @@ def open_runtime(bundle: Bundle, runtime: str) -> tuple[Infer, NDArray[np.float3
     """The bundle's variant on ``runtime``, asked as the device asks it first, once it has answered the golden
     vectors, and these (n, n_samples).
 
-    Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly.
+    Raises MissingExtraError where the runtime is not installed, InputError where it answers wrongly, or on
+    another processor than the one that it is named after.
     """
-    infer, glance = _opened(bundle, bundle.default_for(runtime)).infer, bundle.thresholds.glance
+    backend, glance = _opened(bundle, bundle.default_for(runtime)), bundle.thresholds.glance
+    if fault := getattr(backend, "fault", ""):
+        raise InputError(f"{fault}.", "Install what it names, or run with another: --runtime onnx")
+    infer = backend.infer
     if glance is not None:
         return partial(few, infer, patch=bundle.spec.patch, k=glance.patches), bundle.golden().x
     return infer, bundle.golden().x
@@ -122,7 +133,12 @@ def open_model_picker(bundle: Bundle, runtime: str = "auto", f0_hz: float | None
     """
     name = choose(bundle, say, anew=runtime == "measure") if runtime in CHOOSE else runtime
     variant = bundle.default_for(name)
-    return ModelPicker(bundle, variant, _opened(bundle, variant), f0_hz, passes, doubts)
+    if name in BY_NAME_ALONE:
+        say(f"{name} compiles the network for this machine, which may take minutes")
+    backend = _opened(bundle, variant)
+    if fault := getattr(backend, "fault", ""):
+        say(f"{fault}; the network runs on {getattr(backend, 'provider', '')}")
+    return ModelPicker(bundle, variant, backend, f0_hz, passes, doubts)
 
 
 def load_model_picker(path: Path | None = None, runtime: str = "auto", doubts: Doubts | None = None

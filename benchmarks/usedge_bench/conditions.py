@@ -17,6 +17,8 @@ OTHERS_LIMIT = 0.1
 """Cores taken by other programs above which a part of a run is called unstable."""
 STEAL_LIMIT = 0.02
 """Cores that the host of a virtual machine kept from it, above which a part is called unstable."""
+TOLD = 4
+"""Parts that a reason names; of more, how many."""
 LEAST_S = 0.5
 """Shorter parts are not judged: the kernel counts in ticks of 10 ms."""
 CGROUP_STAT = "/sys/fs/cgroup/cpu.stat"
@@ -140,7 +142,8 @@ def _worst(parts: list[Part], key: str, limit: float) -> list[tuple[float, str]]
     """The largest value over ``limit`` and the parts that are over it; nothing where none is."""
     over = {part["part"]: value for part in parts
             if isinstance(value := dict(part)[key], (int, float)) and value > limit}
-    where = "throughout" if len(over) == len(parts) > 1 else ", ".join(over)
+    more = f" and {len(over) - TOLD} more parts" if len(over) > TOLD else ""
+    where = "throughout" if len(over) == len(parts) > 1 else ", ".join(list(over)[:TOLD]) + more
     return [(max(over.values()), where)] if over else []
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from usedge.ascan import AScan
 from usedge.backends import Backend, open_backend
@@ -14,11 +14,16 @@ from usedge.errors import MissingExtraError
 from usedge.preprocess import Preprocessor
 from usedge.synth import FS_HZ, generate
 from usedge_bench.percentiles import summary
-from usedge_bench.suite import LatencySuite
 
 REFERENCE = "onnxruntime-fp32"
+WOKEN = ", woken"
+"""Behind the name of a peer that slept before each inference, as it would between two A-scans."""
 PACKAGES = {"onnx": "onnxruntime", "litert": "litert", "native": "native"}
 POOL = 64
+WARMUP = 2
+
+Times = dict[str, list[float]]
+"""µs of every inference, by peer, in the order that they were made in."""
 
 
 def peer_name(variant: Variant) -> str:
@@ -26,44 +31,57 @@ def peer_name(variant: Variant) -> str:
     return f"{PACKAGES[variant.runtime]}-{variant.precision}"
 
 
-def _open(bundle: Bundle, runtime: str) -> dict[str, Backend]:
-    default = bundle.default_for(runtime)
-    order = [default, *(each for each in bundle.variants.values() if each.name != default.name)]
-    opened: dict[str, Backend] = {}
-    for variant in order:
-        try:
-            opened[peer_name(variant)] = open_backend(variant.runtime, bundle.variant_bytes(variant.name))
-        except MissingExtraError:
-            continue
-    return opened
+class Peers:
+    """The default variant on ``runtime``, first, and all others whose runtime is installed, opened."""
+
+    def __init__(self, bundle: Bundle, runtime: str, samples: int, seed: int) -> None:
+        synth = generate("field", POOL, seed, samples)
+        prepare = Preprocessor(bundle.spec)
+        self._gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]
+        self._backends: dict[str, Backend] = {}
+        default = bundle.default_for(runtime)
+        for variant in (default, *(each for each in bundle.variants.values() if each.name != default.name)):
+            try:
+                self._backends[peer_name(variant)] = open_backend(
+                    variant.runtime, bundle.variant_bytes(variant.name))
+            except MissingExtraError:
+                continue
+
+    def __enter__(self) -> Peers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for backend in self._backends.values():
+            backend.close()
+
+    def in_turns(self, turns: int, block: int) -> Times:
+        """``block`` inferences of each, ``turns`` times over, after turns that warm up."""
+        times: Times = {name: [] for name in self._backends}
+        for turn in range(-WARMUP, turns):
+            for name, backend in self._backends.items():
+                for i in range(block):
+                    begun = time.perf_counter_ns()
+                    backend.infer(self._gates[i % POOL])
+                    if turn >= 0:
+                        times[name].append(round((time.perf_counter_ns() - begun) * 1e-3, 1))
+        return times
+
+    def woken(self, woken: Callable[[Callable[[], Any], int, float], list[float]], times: int, asleep_s: float
+              ) -> Times:
+        """The default variant and the reference, asleep before each inference."""
+        names = dict.fromkeys((next(iter(self._backends)), REFERENCE))
+        return {f"{name}{WOKEN}": woken(lambda name=name: self._backends[name].infer(self._gates[0]),  # type: ignore[misc]
+                                        times, asleep_s) for name in names if name in self._backends}
 
 
-def time_peers(bundle: Bundle, runtime: str, suite: LatencySuite
-               ) -> tuple[list[dict[str, Any]], dict[str, float], dict[str, list[float]]]:
-    """Figures of the default variant on ``runtime`` and all other installed ones; the former's p50 over the
-    reference's; and every duration in µs, in the order that they were measured in.
-    """
-    synth = generate("field", POOL, suite.seed, suite.samples)
-    prepare = Preprocessor(bundle.spec)
-    gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]
-    backends = _open(bundle, runtime)
-    times: dict[str, list[int]] = {name: [] for name in backends}
-    for turn in range(-2, suite.peer_rounds):  # two rounds to warm up
-        for name, backend in backends.items():
-            for i in range(suite.peer_block):
-                begun = time.perf_counter_ns()
-                backend.infer(gates[i % POOL])
-                if turn >= 0:
-                    times[name].append(time.perf_counter_ns() - begun)
-    for backend in backends.values():
-        backend.close()
-    every = {name: np.round(np.array(values) * 1e-3, 1).tolist() for name, values in times.items()}
-    peers = [_row(name, values, suite.seed) for name, values in every.items()]
-    by_name = {peer["name"]: peer["p50_us"] for peer in peers}
-    ratios = {REFERENCE: round(peers[0]["p50_us"] / by_name[REFERENCE], 3)} if REFERENCE in by_name else {}
-    return peers, ratios, every
-
-
-def _row(name: str, values_us: list[float], seed: int) -> dict[str, Any]:
-    told = summary(values_us, seed)
-    return {"name": name, **{key: told[key] for key in ("p50_us", "p90_us", "p99_us", "ci95_us", "n")}}
+def peer_rows(times: Times, seed: int, rounds: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Figures of all, and the p50 of the first over the reference's."""
+    rows = []
+    for name, values in times.items():
+        told = summary(values, seed, rounds=rounds)
+        rows.append({"name": name, **{key: told[key] for key in ("p50_us", "p90_us", "p99_us", "ci95_us",
+                                                                 "n")}})
+    by_name = {peer["name"]: peer["p50_us"] for peer in rows}
+    ratios = {REFERENCE: round(rows[0]["p50_us"] / by_name[REFERENCE], 3)} if REFERENCE in by_name else {}
+    return rows, ratios

@@ -1,9 +1,15 @@
-"""Percentiles of durations, each with the interval that it would lie in were the run made again."""
+"""Percentiles of durations, each with the interval that it would lie in were the run made again.
+
+What differs between two runs is mostly no noise of single A-scans: a virtual machine changes its pace within
+seconds, and each process lies differently in memory. So runs are cut into rounds, and for an interval rounds
+are drawn first (A. C. Davison & D. V. Hinkley, 1997: "Bootstrap Methods and their Application", 3.8).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,6 +23,8 @@ LEAST_BEYOND = 5
 """With fewer values beyond a percentile, drawing them again says nothing about it."""
 CONFIDENCE = 0.95
 CHUNK = 1 << 21
+AGREE = 0.1
+"""A run is unstable where another one's p50 may lie further than this from its own, as a part of it."""
 
 Floats = NDArray[np.float64]
 
@@ -26,13 +34,13 @@ def rank(n: int, share: float) -> int:
     return min(max(math.ceil(share * n - 1e-9) - 1, 0), n - 1)
 
 
-def summary(values: ArrayLike, seed: int, unit: str = "us") -> dict[str, Any]:
+def summary(values: ArrayLike, seed: int, unit: str = "us", rounds: int = 1) -> dict[str, Any]:
     """p50, p90, p99, p99.9 and max of ``values (n,)``, in the order that they were measured in.
 
     Infinite values are those that never came, and a percentile among them is None. ``ci95_<unit>`` has the
     95 % interval of each percentile, None where fewer than LEAST_BEYOND values lie beyond it: bootstrap of
     blocks (H. R. Künsch, 1989: "The jackknife and the bootstrap for general stationary observations"),
-    the same for the same ``seed``.
+    the same for the same ``seed``. Of ``rounds`` in equal parts it is that of another run's percentile.
     """
     x = np.asarray(values, np.float64)
     if not len(x):
@@ -40,24 +48,70 @@ def summary(values: ArrayLike, seed: int, unit: str = "us") -> dict[str, Any]:
     ordered = np.sort(x)
     found = {name: _finite(ordered[rank(len(x), share)]) for name, share in SHARES.items()}
     found["max"] = _finite(ordered[-1])
+    ends = intervals(x, list(SHARES.values()), seed, rounds)
     return {**{f"{name}_{unit}": value for name, value in found.items()},
-            f"ci95_{unit}": dict(zip(SHARES, intervals(x, list(SHARES.values()), seed), strict=True)),
-            "n": len(x)}
+            f"ci95_{unit}": dict(zip(SHARES, ends, strict=True)), "n": len(x)}
 
 
-def intervals(values: Floats, shares: Sequence[float], seed: int) -> list[list[float | None] | None]:
+def intervals(values: Floats, shares: Sequence[float], seed: int, rounds: int = 1
+              ) -> list[list[float | None] | None]:
     """The 95 % interval of each percentile of ``values (n,)``, ``shares`` in 0..1, as ``summary`` has it."""
     n = len(values)
     trusted = [min(share, 1 - share) * n >= LEAST_BEYOND for share in shares]
     if not any(trusted):
         return [None] * len(shares)
     places = [rank(n, share) for share in shares]
-    parts = redrawn(values, BLOCK, np.random.default_rng(seed))
-    drawn = np.concatenate([np.sort(part, axis=1)[:, places] for part in parts])
+    parts = redrawn(values, BLOCK, np.random.default_rng(seed), rounds)
+    drawn = np.sort(np.concatenate([_at(part, places, n) for part in parts]), axis=0)
     tail = (1 - CONFIDENCE) / 2
-    ends = np.sort(drawn, axis=0)[[rank(RESAMPLES, tail), rank(RESAMPLES, 1 - tail)]]
+    ends = drawn[[rank(RESAMPLES, tail), rank(RESAMPLES, 1 - tail)]]
+    if rounds > 1:  # the other run's percentile varies as much as this one's: variances add
+        ends = widened(ends, np.sort(values)[places], math.sqrt(2.0) * few_rounds(rounds))
     return [[_finite(low), _finite(high)] if sure else None
             for low, high, sure in zip(*ends, trusted, strict=True)]
+
+
+def _at(drawn: Floats, places: Sequence[int], n: int) -> Floats:
+    """The percentiles of each row; rows of whole rounds may be a few values shorter than ``n``."""
+    ordered = np.sort(drawn, axis=1)
+    return ordered[:, [min(place * ordered.shape[1] // n, ordered.shape[1] - 1) for place in places]]
+
+
+def widened(ends: Floats, middle: Floats, by: float) -> Floats:
+    """``ends`` (2, k) ``by`` times as far from ``middle (k,)``, as quotients; infinite ends stay."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        quotients = ends / middle
+        return np.where(np.isfinite(quotients) & (quotients > 0), middle * quotients**by, ends)
+
+
+def few_rounds(rounds: int) -> float:
+    """By how much an interval drawn from so many rounds is too short: they show less than the whole spread.
+
+    Student's t over the normal quantile, and the spread's own bias (T. C. Hesterberg, 2015: "What Teachers
+    Should Know About the Bootstrap", 4.1.2).
+    """
+    if rounds < 2:
+        return 1.0
+    z, nu = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2), rounds - 1
+    # M. Abramowitz & I. A. Stegun, 1964: "Handbook of Mathematical Functions", 26.7.5
+    t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
+    return t / z * math.sqrt(rounds / nu)
+
+
+def disagreement(what: str, told: dict[str, Any], values: ArrayLike, rounds: int) -> list[str]:
+    """Why the p50 of ``what`` may differ in another run, by its ``summary`` over ``rounds``, and what to do;
+    nothing where the rounds agree.
+    """
+    middle, ends = told["p50_us"], told["ci95_us"].get("p50")
+    if rounds < 2 or middle is None or ends is None or None in ends:
+        return []
+    apart = max(ends[1] / middle, middle / ends[0]) - 1.0
+    if apart <= AGREE:
+        return []
+    medians = [float(np.median(part)) for part in np.array_split(np.asarray(values, np.float64), rounds)]
+    return [f"the {rounds} rounds disagree: {what} p50 from {min(medians):,.0f} to {max(medians):,.0f} µs,"
+            f" another run may give {ends[0]:,.0f} to {ends[1]:,.0f}; run again, with nothing beside, under"
+            " the governor performance, or quote ratios alone"]
 
 
 def share_interval(hits: NDArray[np.bool_], seed: int) -> list[float] | None:
@@ -70,17 +124,30 @@ def share_interval(hits: NDArray[np.bool_], seed: int) -> list[float] | None:
     return [round(float(drawn[rank(RESAMPLES, share)]), 5) for share in (tail, 1 - tail)]
 
 
-def redrawn(values: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
+def redrawn(values: Floats, block: int, rng: np.random.Generator, rounds: int = 1,
+            which: NDArray[np.int64] | None = None) -> Iterator[Floats]:
     """RESAMPLES rows of ``values (n,)``, drawn in blocks of at most ``block`` neighbours, in parts that fit
     the memory of a small board.
+
+    Of ``rounds`` in equal parts, rounds are drawn first and blocks within each; ``which`` (RESAMPLES, rounds)
+    are those to take, for two that were measured in the same rounds.
     """
-    n = len(values)
+    rounds = rounds if len(values) >= 4 * rounds else 1
+    n = len(values) // rounds
     block = max(1, min(block, n // 4))
-    rows = max(1, CHUNK // n)
+    rows = max(1, CHUNK // len(values))
+    if which is None or which.shape[1] != rounds:
+        which = drawn_rounds(rounds, rng)
     for begin in range(0, RESAMPLES, rows):
-        starts = rng.integers(0, n - block + 1, (min(rows, RESAMPLES - begin), -(-n // block), 1))
-        index = (starts + np.arange(block)).reshape(len(starts), -1)[:, :n]
-        yield values[index]
+        taken = which[begin : begin + rows]
+        starts = rng.integers(0, n - block + 1, (*taken.shape, -(-n // block), 1))
+        index = (starts + np.arange(block)).reshape(*taken.shape, -1)[:, :, :n] + taken[:, :, None] * n
+        yield values[index.reshape(len(taken), -1)]
+
+
+def drawn_rounds(rounds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which rounds make up each resample, (RESAMPLES, rounds)."""
+    return rng.integers(0, rounds, (RESAMPLES, rounds))
 
 
 def _finite(value: float) -> float | None:

@@ -41,7 +41,10 @@ class Report(TypedDict):
 class LatencyReport(Report):
     """``stages`` and ``stages_idle``: {stage: Figures} at ``prf_hz`` and at ``idle_prf_hz`` of the settings.
 
-    ``meter_overhead_ns``: {stage: ns that metering adds to it}; ``peers``: [{name, p50_us, p99_us, n}].
+    ``meter_overhead_ns``: {stage: ns that metering adds to it}; ``peers``: [{name, p50_us, p99_us, n}], those
+    whose name ends in ", woken" asleep before each inference; ``pace``: Figures of the same fixed work,
+    asleep before each; ``rounds``: the medians of each round. Values are those of round after round, as many
+    of each.
     """
 
     bundle: dict[str, Any]
@@ -52,11 +55,15 @@ class LatencyReport(Report):
     throughput: dict[str, Any]
     peers: list[dict[str, Any]]
     ratio_p50: dict[str, float]
+    pace: Figures
+    rounds: list[dict[str, float]]
     peak_rss_mb: float
+    peak_rss_all_mb: list[float]
     first_reading_s: float
     first_reading_all_s: list[float]
     values_us: dict[str, list[float]]
     values_peers_us: dict[str, list[float]]
+    values_pace_us: list[float]
 
 
 class VariantsReport(Report):

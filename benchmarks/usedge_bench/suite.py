@@ -21,6 +21,7 @@ else:
 class LatencySuite:
     """Numbers of the latency suite; ``benchmarks/suites/latency.toml`` gives the reason for each."""
 
+    rounds: int
     ascans: int
     warmup: int
     prf_hz: float
@@ -206,7 +207,8 @@ def load_suite(path: Path) -> Suite:
                              f"Nearest known: {(near or known)[0]}.")
     missing = [name for name in known if name not in values]
     if missing:
-        raise InputError(f"suite {path} lacks {', '.join(missing)}.")
+        raise InputError(f"suite {path} lacks {', '.join(missing)}.",
+                         f"The shipped suite has every key with its reason: benchmarks/suites/{kind}.toml")
     for field in fields(KINDS[kind]):
         _check(field.name, values[field.name], str(field.type))
     numbers: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each

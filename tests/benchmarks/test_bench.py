@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median_low
+from statistics import median, median_low
 from typing import Any
 
 import pytest
@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from usedge.cli import app
 from usedge.errors import InputError
 from usedge.resources import suite
-from usedge_bench.latency import RecordingMeter
+from usedge_bench.latency import Found, add
+from usedge_bench.latency_round import RecordingMeter
 from usedge_bench.suite import bundle_of, load_suite
 
 SMALL = """
+rounds = 2
 ascans = 30
 warmup = 5
 prf_hz = 100.0
@@ -131,7 +133,24 @@ def test_a_recording_meter_forgets_the_warm_up() -> None:
     meter = RecordingMeter()
     for ns in (9_000_000, 1000, 1000, 1000):
         meter.add("infer", ns)
-    assert meter.figures(1, seed=0)["infer"]["max_us"] == 1.0
+    found = Found()
+    for _ in range(2):
+        add(found.stages, {"values_ns": meter.values_ns}, warmup=1)
+    assert found.stages["infer"] == [1.0] * 6
+    assert found.stages["decode"] == []
+
+
+def test_every_round_is_told_and_the_pace_of_the_machine(report: dict[str, Any]) -> None:
+    assert len(report["rounds"]) == 2
+    halves = report["values_us"]["wire_to_reading"][:15], report["values_us"]["wire_to_reading"][15:]
+    for told, values in zip(report["rounds"], halves, strict=True):
+        assert told["wire_to_reading_us"] == median(values)
+    assert report["pace"]["n"] == len(report["values_pace_us"]) >= 20
+    assert report["pace"]["p50_us"] > 0
+    assert len(report["throughput"]["all_per_s"]) == 2
+    assert len(report["peak_rss_all_mb"]) == len(report["first_reading_all_s"]) == 1
+    woken = [name for name in report["values_peers_us"] if name.endswith(", woken")]
+    assert f"{report['bundle']['variant']}, woken" in woken
 
 
 def test_what_metering_costs_is_measured_for_every_stage(report: dict[str, dict[str, float]]) -> None:
@@ -141,5 +160,6 @@ def test_what_metering_costs_is_measured_for_every_stage(report: dict[str, dict[
 
 def test_the_report_says_what_went_on_beside_it(report: dict[str, dict[str, Any]]) -> None:
     parts = {part["part"]: part for part in report["conditions"]["parts"]}
-    assert list(parts) == ["streaming", "idle", "burst", "peers", "start"]
+    assert list(parts) == [f"{what}, round {turn}" for turn in (1, 2)
+                           for what in ("streaming", "idle", "burst", "peers", "start")][:-1]
     assert all(part["seconds"] > 0 and part["own_cores"] > 0 for part in parts.values())

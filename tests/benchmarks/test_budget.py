@@ -39,6 +39,7 @@ run = "a test"
 budget = "a test"
 """
 SMALL = """
+rounds = 1
 ascans = 20
 warmup = 2
 prf_hz = 100.0

@@ -7,14 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.benchmarks.made_reports import OURS, REFERENCE, TURN, soak_report
+from tests.benchmarks.made_reports import OURS, REFERENCE, TURN, figures_of, soak_report
 from tests.benchmarks.made_reports import latency_report as run
 from usedge.errors import InputError
 from usedge_bench.commands.compare import as_text
 from usedge_bench.reports.compare import Comparison, Line, compare
-from usedge_bench.reports.read import checked
+from usedge_bench.reports.read import Report, checked
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -72,6 +73,51 @@ def test_without_stored_values_nothing_is_decided() -> None:
     found = lines(compare(bare, run(10, 2.0)))
     assert (found[f"network p50 / {REFERENCE}"].verdict, found["peak RSS"].verdict) == ("undecided",) * 2
     assert found[f"network p50 / {REFERENCE}"].change == pytest.approx(1.0, abs=0.05)
+
+
+def paced(seed: int, pace_us: float, **other: float) -> Report:
+    figures = dict.fromkeys(("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us"), pace_us)
+    return run(seed, pace=figures, **other)
+
+
+def test_where_the_machine_kept_another_pace_ratios_alone_decide() -> None:
+    found = compare(paced(5, 200.0), paced(6, 300.0, network=1.3, host=1.5))
+    assert lines(found)["infer p50"].verdict == "undecided"
+    assert "own pace differed" in lines(found)["infer p50"].why
+    assert lines(found)[f"network p50 / {REFERENCE}"].verdict == "worse"
+    assert "the same fixed work took 200 µs in A and 300 in B" in found.notes[0]
+    assert lines(compare(paced(5, 200.0), paced(6, 205.0, network=1.3)))["infer p50"].verdict == "worse"
+
+
+def wandering(seed: int, rounds: int) -> Report:
+    """A machine whose pace differs from round to round, of ten; told as measured in ``rounds``."""
+    report = run(seed)
+    paces = np.random.default_rng(seed).normal(1.0, 0.2, 10)
+    for stage, values in report["values_us"].items():
+        report["values_us"][stage] = moved = np.concatenate(
+            [part * pace for part, pace in zip(np.array_split(values, 10), paces, strict=True)]).tolist()
+        report["stages"][stage] = figures_of(moved)
+    report["settings"] = report["settings"] | {"rounds": rounds}
+    return report
+
+
+def test_a_machine_whose_pace_wanders_decides_nothing_in_rounds_and_too_much_in_one_stretch() -> None:
+    seeds = [(seed, seed + 50) for seed in range(4)]
+    for rounds, sure in ((10, 0), (1, 2)):
+        found = [compare(wandering(first, rounds), wandering(second, rounds)) for first, second in seeds]
+        wrong = sum(lines(each)["infer p50"].verdict != "no difference" for each in found)
+        assert (wrong == 0) if sure == 0 else (wrong >= sure)
+
+
+def test_peaks_of_memory_and_rates_of_all_rounds_decide_too() -> None:
+    def rate(middle: float) -> dict[str, object]:
+        return {"ascans_per_s": middle, "dropped": 0, "received": 2000,
+                "all_per_s": [middle + each for each in (-10, 0, 10, -5, 5)]}
+
+    before = run(1, peak_rss_all_mb=[43.5, 44.0], throughput=rate(700.0))
+    later = run(2, peak_rss_mb=50.0, peak_rss_all_mb=[49.0, 50.0], throughput=rate(900.0))
+    found = lines(compare(before, later))
+    assert (found["peak RSS"].verdict, found["free-running throughput"].verdict) == ("worse", "better")
 
 
 def test_what_the_reader_must_know_is_said() -> None:

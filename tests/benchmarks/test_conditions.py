@@ -10,7 +10,7 @@ import pytest
 
 from usedge.health.machine import Machine
 from usedge_bench.conditions import Part, Watch, cores_apart, disturbances, on_cores
-from usedge_bench.percentiles import intervals, rank, share_interval, summary
+from usedge_bench.percentiles import disagreement, intervals, rank, redrawn, share_interval, summary
 
 HZ = os.sysconf("SC_CLK_TCK")
 
@@ -141,6 +141,43 @@ def test_neighbours_that_move_together_widen_the_interval() -> None:
         (ends,) = intervals(values, [0.5], 1)
         widths.append(ends[1] - ends[0])  # type: ignore[index,operator]
     assert widths[1] > 2 * widths[0]
+
+
+def in_rounds(rng: np.random.Generator, spread: float, rounds: int = 10) -> np.ndarray:
+    """100 values a round, each round at a pace of its own."""
+    return np.concatenate([rng.gamma(16.0, 50.0, 100) * np.exp(rng.normal(0.0, spread))
+                           for _ in range(rounds)])
+
+
+def test_a_second_run_lies_within_the_interval_of_the_rounds_and_not_of_one_stretch() -> None:
+    rng = np.random.default_rng(6)
+    within = {1: 0, 10: 0}
+    for trial in range(25):
+        first, second = in_rounds(rng, 0.15), float(np.median(in_rounds(rng, 0.15)))
+        for rounds in within:
+            (ends,) = intervals(first, [0.5], trial, rounds)
+            within[rounds] += ends[0] <= second <= ends[1]  # type: ignore[index,operator]
+    assert within[10] >= 22
+    assert within[1] <= 18
+
+
+def test_rounds_are_drawn_whole_and_alike_for_two() -> None:
+    values = np.repeat(np.arange(6.0), 50)
+    for part in redrawn(values, 25, np.random.default_rng(1), 6):
+        counts = np.array([[np.sum(row == each) for each in range(6)] for row in part[:20]])
+        assert (counts % 50 == 0).all()
+        assert len({tuple(row) for row in counts}) > 1
+    which = np.zeros((1000, 6), np.int64)
+    assert all((part == 0.0).all() for part in redrawn(values, 25, np.random.default_rng(1), 6, which))
+
+
+def test_rounds_that_disagree_are_called_so_and_what_to_do() -> None:
+    calm, wild = (in_rounds(np.random.default_rng(7), spread) for spread in (0.005, 0.25))
+    assert disagreement("wire-to-reading", summary(calm, 1, rounds=10), calm, 10) == []
+    (why,) = disagreement("wire-to-reading", summary(wild, 1, rounds=10), wild, 10)
+    assert why.startswith("the 10 rounds disagree: wire-to-reading p50 from ")
+    assert "quote ratios" in why
+    assert disagreement("one stretch", summary(wild, 1), wild, 1) == []
 
 
 def test_what_never_came_is_no_figure() -> None:

@@ -2,8 +2,9 @@
 
 The interval of a change is that of a bootstrap over the values which both reports hold: neighbours are drawn
 in blocks (H. R. Künsch, 1989: "The jackknife and the bootstrap for general stationary observations"), what
-was measured in turns is drawn turn by turn. It tells what varies within a run, and nothing of what differs
-between two hours of the same machine: therefore ratios to a peer in the same run come first.
+was measured in turns is drawn turn by turn, what was measured in rounds round by round. It tells what varies
+within a run, and nothing of what differs between two hours of the same machine: therefore ratios to a peer in
+the same run come first, and times are not decided where both runs tell that the machine's own pace differed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.errors import InputError
-from usedge_bench.percentiles import LEAST_BEYOND, RESAMPLES, redrawn
+from usedge_bench.percentiles import (
+    AGREE,
+    LEAST_BEYOND,
+    RESAMPLES,
+    drawn_rounds,
+    few_rounds,
+    redrawn,
+    widened,
+)
 from usedge_bench.reports.figure import LESS, P50, Figure
 from usedge_bench.reports.read import Report, host_class
 from usedge_bench.reports.shapes import SHAPES
@@ -35,6 +44,9 @@ BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
 ONE_ONLY = "not in both"
 NO_VALUES = "too few values stored"
 OTHER_HOST = "another host class: only ratios decide"
+OTHER_PACE = "the machine's own pace differed: only ratios decide"
+TIMES = ("µs", "s", "A-scans/s")
+"""Units that the machine's pace moves."""
 
 Floats = NDArray[np.float64]
 
@@ -83,13 +95,20 @@ def compare(a: Report, b: Report, seed: int = 0, margin: float = MARGIN, names: 
     figures = SHAPES[a["suite"]].figures
     mine = {figure.name: figure for figure in figures(a)}
     theirs = {figure.name: figure for figure in figures(b)}
-    same_host = host_class(a) == host_class(b)
+    kept_from = OTHER_HOST if host_class(a) != host_class(b) else ""
+    kept_from = kept_from or (OTHER_PACE if abs(np.log(_pace(a, b))) > np.log1p(AGREE) else "")
     every = [*mine, *(name for name in theirs if name not in mine)]
-    lines = [_line(mine.get(name), theirs.get(name), same_host, seed, margin) for name in every]
+    lines = [_line(mine.get(name), theirs.get(name), kept_from, seed, margin) for name in every]
     return Comparison(a["suite"], lines, list(_notes(a, b, names)))
 
 
-def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin: float) -> Line:
+def _pace(a: Report, b: Report) -> float:
+    """How long the same fixed work took in ``b`` over ``a``; 1 where one of them does not tell."""
+    before, later = (report.get("pace", {}).get("p50_us") for report in (a, b))
+    return float(later / before) if before and later and before > 0 < later else 1.0
+
+
+def _line(a: Figure | None, b: Figure | None, kept_from: str, seed: int, margin: float) -> Line:
     some = a or b
     assert some is not None
     values = (a.value if a else None, b.value if b else None)
@@ -99,16 +118,18 @@ def _line(a: Figure | None, b: Figure | None, same_host: bool, seed: int, margin
     change = b.value / a.value - 1.0 if a.value else None
     if a.counted:
         return Line(*told, change, None, None, _counted(a, b))
-    if a.values is None and a.interval and b.interval and (same_host or a.ratio):
+    undecided = "" if a.ratio or (kept_from == OTHER_PACE and a.unit not in TIMES) else kept_from
+    if a.values is None and a.interval and b.interval and not undecided:
         return Line(*told, change, *_by_intervals(a.interval, b.interval, margin, a.better))
     drawn = [_drawn(figure, [seed, side, zlib.crc32(some.name.encode())])
              for side, figure in enumerate((a, b))]
     if change is None or drawn[0] is None or drawn[1] is None:
         return Line(*told, change, None, None, UNDECIDED, NO_VALUES)
-    ends = np.percentile(drawn[1] / drawn[0] - 1.0, TAILS)
-    low, high = (round(float(end), 5) for end in ends)
-    if not (same_host or some.ratio):
-        return Line(*told, change, low, high, UNDECIDED, OTHER_HOST)
+    ends = np.percentile(drawn[1] / drawn[0], TAILS)
+    ends = widened(ends, np.array(1.0 + change), max(few_rounds(a.rounds), few_rounds(b.rounds)))
+    low, high = (round(float(end) - 1.0, 5) for end in ends)
+    if undecided:
+        return Line(*told, change, low, high, UNDECIDED, undecided)
     return Line(*told, change, low, high, _verdict(low, high, margin, some.better))
 
 
@@ -143,14 +164,15 @@ def _drawn(figure: Figure, seed: list[int]) -> Floats | None:
     if values is None or (figure.share > P50 and (1 - figure.share) * len(values) < LEAST_BEYOND):
         return None
     rng = np.random.default_rng(seed)
+    which = drawn_rounds(figure.rounds, rng)
     if figure.over is None:
-        return _positive(_percentiles(redrawn(values, figure.block, rng), figure.share))
+        return _positive(_percentiles(redrawn(values, figure.block, rng, figure.rounds, which), figure.share))
     if over is None:
         return None
-    if figure.turn and len(values) == len(over) >= 2 * figure.turn:
+    if figure.rounds == 1 and figure.turn and len(values) == len(over) >= 2 * figure.turn:
         return _in_turns(values, over, figure, rng)
-    return _positive(_percentiles(redrawn(values, figure.block, rng), figure.share),
-                     _percentiles(redrawn(over, figure.block, rng), P50))
+    return _positive(_percentiles(redrawn(values, figure.block, rng, figure.rounds, which), figure.share),
+                     _percentiles(redrawn(over, figure.block, rng, figure.rounds, which), P50))
 
 
 def _array(values: Sequence[float | None] | None) -> Floats | None:
@@ -187,6 +209,10 @@ def _notes(a: Report, b: Report, names: tuple[str, str]) -> Iterator[str]:
             yield f"{name} is unstable: {'; '.join(report['unstable_because']) or 'no reason told'}"
     if host_class(a) != host_class(b):
         yield f"{first} ran on {host_class(a)}; {second} on {host_class(b)}: only ratios decide"
+    elif abs(np.log(_pace(a, b))) > np.log1p(AGREE):
+        took = [report["pace"]["p50_us"] for report in (a, b)]
+        yield (f"the same fixed work took {took[0]:,.0f} µs in {first} and {took[1]:,.0f} in {second}: the"
+               " machine's own pace differed, only ratios decide")
     for key in sorted(set(a["settings"]) | set(b["settings"])):
         mine, theirs = (each["settings"].get(key) for each in (a, b))
         if mine != theirs:

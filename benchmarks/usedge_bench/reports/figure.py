@@ -18,9 +18,10 @@ class Figure:
     ``values`` are what it was made of, in the order that they were measured in, and the figure is the one
     that ``share`` (0..1) of them do not exceed; with ``over``, a peer's values in the same run, it is that
     over their median. Both came in turns of ``turn`` where that is over 0, one after the other, so that what
-    disturbed one disturbed both; ``block`` neighbours are drawn together otherwise. A ``ratio`` holds on any
-    machine. What is ``counted`` is no measurement: any difference is one. Without values, ``interval`` is
-    what the report itself says that the figure lies in.
+    disturbed one disturbed both; ``block`` neighbours are drawn together otherwise. Of ``rounds`` in equal
+    parts, rounds are drawn first, the same for both. A ``ratio`` holds on any machine. What is ``counted`` is
+    no measurement: any difference is one. Without values, ``interval`` is what the report itself says that
+    the figure lies in.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Figure:
     share: float = P50
     turn: int = 0
     block: int = 25
+    rounds: int = 1
     ratio: bool = False
     counted: bool = False
 

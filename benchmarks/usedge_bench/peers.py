@@ -18,7 +18,8 @@ from usedge_bench.percentiles import summary
 REFERENCE = "onnxruntime-fp32"
 WOKEN = ", woken"
 """Behind the name of a peer that slept before each inference, as it would between two A-scans."""
-PACKAGES = {"onnx": "onnxruntime", "litert": "litert", "native": "native"}
+PACKAGES = {"onnx": "onnxruntime", "litert": "litert", "native": "native", "tflite": "tflite-runtime",
+            "cuda": "onnxruntime-cuda", "tensorrt": "onnxruntime-tensorrt"}
 POOL = 64
 WARMUP = 2
 
@@ -40,7 +41,7 @@ class Peers:
         self._gates = [prepare(AScan(row, FS_HZ)).x for row in synth.x]
         self._backends: dict[str, Backend] = {}
         default = bundle.default_for(runtime)
-        for variant in (default, *(each for each in bundle.variants.values() if each.name != default.name)):
+        for variant in (default, *(each for each in bundle.variants.values() if each != default)):
             try:
                 self._backends[peer_name(variant)] = open_backend(
                     variant.runtime, bundle.variant_bytes(variant.name))

@@ -22,6 +22,7 @@ from usedge.resources import shipped_bundle
 from usedge.runtime import choice
 from usedge.runtime.choice import BY_NAME_ALONE, in_bundle
 from usedge.runtime.picker import open_model_picker, open_runtime
+from usedge_bench.peers import REFERENCE, Peers
 
 CUBLAS = "libcublasLt.so.12: cannot open shared object file"
 TALK = (b"2026-01-01 [E:onnxruntime:Default, provider_bridge_ort.cc:1 TryGetProviderInfo_CUDA] FAIL : Failed"
@@ -197,6 +198,14 @@ def test_what_ran_is_told(bundle: Bundle, install: Callable[..., Runtime]) -> No
         assert facts is not None
         assert (facts["variant"], facts["runtime"], facts["provider"]) == (variant, name, provider)
     assert said == []
+
+
+def test_benchmarks_compare_it_with_the_cpu(bundle: Bundle, install: Callable[..., Runtime]) -> None:
+    install(CUDA, answer=lambda given: given["x"])
+    with Peers(bundle, "cuda", 2048, 0) as peers:
+        names = list(peers.in_turns(0, 1))
+    assert names[0] == "onnxruntime-cuda-fp32"
+    assert REFERENCE in names
 
 
 def test_a_gpu_that_answers_wrongly_or_fails_is_refused(bundle: Bundle, install: Callable[..., Runtime]

@@ -20,7 +20,7 @@ from usedge.bundle import Bundle
 from usedge.runtime.choice import choose
 from usedge_bench.conditions import Watch, cores_apart
 from usedge_bench.contender import ONE_PASS, PLAIN, USEDGE
-from usedge_bench.percentiles import rank, share_interval, summary
+from usedge_bench.percentiles import disagreement, rank, share_interval, summary
 from usedge_bench.report import OpenLoopReport, OpenLoopRow, common
 from usedge_bench.suite import OpenLoopSuite
 from usedge_bench.wire import Child, child
@@ -127,22 +127,23 @@ def run_openloop(bundle: Bundle, suite: OpenLoopSuite, say: Callable[[str], None
                 for (name, prf_hz), whole in found.items():
                     count = round(prf_hz * suite.stretch_s) + suite.warmup
                     whole.add(readers.stretch(name, prf_hz, count, suite.grace_s), suite.warmup)
-    rows = [_row(name, prf_hz, whole, suite.seed) for (name, prf_hz), whole in found.items()]
+    rows = [_row(name, prf_hz, whole, suite) for (name, prf_hz), whole in found.items()]
     return OpenLoopReport(
-        **common("openloop", suite, watch, _late(found)),
+        **common("openloop", suite, watch, [*_late(found), *_apart(rows, found, suite.rounds)]),
         bundle={"name": bundle.name, "sha256": bundle.sha256}, contenders=readers.about,
         missing=readers.missing, rows=rows, values_us=_values(found),
     )
 
 
-def _row(name: str, prf_hz: float, whole: Stretch, seed: int) -> OpenLoopRow:
+def _row(name: str, prf_hz: float, whole: Stretch, suite: OpenLoopSuite) -> OpenLoopRow:
+    seed, rounds = suite.seed, suite.rounds
     misses = whole.misses(1e6 / prf_hz)
     wire = np.sort(whole.wire_us)
     return OpenLoopRow(
         contender=name, prf_hz=prf_hz, due=len(misses),
         lost=int(np.isinf(whole.latency_us).sum()), deadline_misses=int(misses.sum()),
         miss_share=round(float(misses.mean()), 5), ci95_miss_share=share_interval(misses, seed),
-        latency=summary(whole.latency_us, seed),
+        latency=summary(whole.latency_us, seed, rounds=rounds),
         wire_us={key: _finite(wire[rank(len(wire), share)]) for key, share in (("p50", 0.5), ("p99", 0.99))},
     )
 
@@ -156,6 +157,16 @@ def _late(found: dict[tuple[str, float], Stretch]) -> list[str]:
             why.append(f"at {prf_hz:g} Hz the transducer sent {share:.0%} of its A-scans over"
                        f" {LATE_US * 1e-3:g} ms late; give it a core of its own")
     return why
+
+
+def _apart(rows: list[OpenLoopRow], found: dict[tuple[str, float], Stretch], rounds: int) -> list[str]:
+    """The worst of usedge's PRFs at which the rounds disagree."""
+    told = [(row["latency"], found[row["contender"], row["prf_hz"]].latency_us, f"{row['prf_hz']:g} Hz")
+            for row in rows if row["contender"] == USEDGE]
+    why = [disagreement(f"usedge at {at}", latency, values, rounds) for latency, values, at in told]
+    apart = [each[0] for each in why if each]
+    more = f" (and at {len(apart) - 1} other PRFs)" if len(apart) > 1 else ""
+    return [f"{apart[0]}{more}"] if apart else []
 
 
 def _values(found: dict[tuple[str, float], Stretch]) -> dict[str, dict[str, list[float | None]]]:

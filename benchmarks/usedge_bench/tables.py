@@ -74,6 +74,7 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
         *figures,
         ("outside the network (wire, preprocessing, bookkeeping)",
          f"{report['overhead_share']:.0%} of the whole"),
+        *_rounds(report),
         *_metering(report),
         ("throughput, free-running",
          f"{throughput['ascans_per_s']:.0f} A-scans/s, {throughput['dropped']} dropped"),
@@ -81,6 +82,19 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("process start to first reading", f"{report['first_reading_s']:.2f} s"),
         *_host(report),
     ]
+
+
+def _rounds(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """How far another run may differ, and the machine's pace; nothing in reports of one stretch."""
+    whole = "wire_to_reading"
+    medians = [each[f"{whole}_us"] for each in report.get("rounds", []) if f"{whole}_us" in each]
+    ends = report["stages"][whole].get("ci95_us", {}).get("p50")
+    if not medians or not ends or None in ends:
+        return []
+    pace = report.get("pace", {}).get("p50_us")
+    told = [("wire to reading, p50 of another run", f"{ends[0]:.0f} – {ends[1]:.0f} µs, 19 of 20 times"),
+            (f"the same in each of {len(medians)} rounds", f"{min(medians):.0f} – {max(medians):.0f} µs")]
+    return [*told, *([("the machine's pace: a fixed piece of work", f"{pace:.0f} µs")] if pace else [])]
 
 
 def _metering(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -179,7 +179,7 @@ def _timed(bundle: Bundle, contenders: Sequence[Contender], gates: Sequence[ASca
 
 def _row(each: Contender, bundle: Bundle, values: list[float], reference: list[float], suite: VariantsSuite
          ) -> dict[str, Any]:
-    told = summary(values, suite.seed)
+    told = summary(values, suite.seed, rounds=suite.rounds)
     blocks = np.median(np.reshape(values, (suite.rounds, -1)), axis=1)
     base = np.median(np.reshape(reference, (suite.rounds, -1)), axis=1)
     return {"name": each.name, "default": each.default,

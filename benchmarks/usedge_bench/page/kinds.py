@@ -76,8 +76,10 @@ def _decades(axis: Any) -> float:
     return float(np.log10(high / low)) if low > 0 else 0.0
 
 
-def timeline(values: Values, unit: str, per_s: float) -> Draw:
-    """Values over the run: least to greatest of each stretch as a band, its middle as a line."""
+def timeline(values: Values, unit: str, per_s: float, rounds: int = 1) -> Draw:
+    """Values over the run: least to greatest of each stretch as a band, its middle as a line, a stroke where
+    another of the ``rounds`` begins.
+    """
 
     def draw(axes: Axes) -> None:
         x = _array(values)
@@ -89,7 +91,10 @@ def timeline(values: Values, unit: str, per_s: float) -> Draw:
         axes.fill_between(at, [p.min() for _, p in shown], [p.max() for _, p in shown], color=SERIES[0],
                           alpha=0.3, lw=0, label="least to greatest")
         axes.plot(at, [float(np.median(p)) for _, p in shown], color=SERIES[0], lw=1.2, label="median")
-        axes.set(xlabel="s since the first", ylabel=unit, ylim=(0, None), xlim=(0, len(x) / per_s))
+        for begin in range(1, rounds):
+            axes.axvline(begin * len(x) / rounds / per_s, color=DIM, lw=0.6)
+        axes.set(xlabel="s of streaming" if rounds > 1 else "s since the first", ylabel=unit, ylim=(0, None),
+                 xlim=(0, len(x) / per_s))
 
     return draw
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from usedge_bench.page.canvas import short
 from usedge_bench.page.kinds import Draw, bars, bars_height_in, curves, distribution, points, timeline
+from usedge_bench.reports.shapes.common import rounds_of
 
 WHOLE = "wire_to_reading"
 HEIGHT_IN = 2.4
@@ -36,8 +37,12 @@ def _latency(report: dict[str, Any]) -> Iterator[Plot]:
         rate = report["settings"].get("prf_hz") or 1.0
         yield Plot("Share of A-scans within a time", "a steep line has no tail; from 99 to 99.9 % is as far"
                    " as from 90 to 99 %", distribution(values, "µs", WHOLE))
-        yield Plot("Wire to reading over the run", f"at {rate:g} Hz, in A-scans of the same stretch",
-                   timeline(values[WHOLE], "µs", rate))
+        rounds = rounds_of(report)
+        about = f"{rounds} rounds one behind the other, each in a process of its own" if rounds > 1 else (
+            "in A-scans of the same stretch")
+        yield Plot("Wire to reading over the run", f"at {rate:g} Hz, {about}",
+                   timeline(values[WHOLE], "µs", rate, rounds))
+    yield from _rounds(report.get("rounds", []))
     means = {stage: fmean(each) for stage, each in values.items()}
     whole = means.pop(WHOLE, 0.0)
     rest = whole - sum(means.values())
@@ -49,6 +54,20 @@ def _latency(report: dict[str, Any]) -> Iterator[Plot]:
     peers = [(peer["name"], peer["p50_us"], f"{peer['p50_us']:,.0f} µs") for peer in report["peers"]]
     yield from _bar_plot("The network alone, by runtime", "one thread, in turns in one process; bars p50,"
                          " strokes p99", peers, "µs", marks=[peer["p99_us"] for peer in report["peers"]])
+
+
+def _rounds(rounds: list[dict[str, float]]) -> Iterator[Plot]:
+    names = {"wire_to_reading_us": "wire to reading", "idle_us": "the same at the idle PRF",
+             "pace_us": "fixed work: the machine's pace"}
+    groups = {}
+    for key, name in names.items():
+        medians = [each[key] for each in rounds if each.get(key)]
+        if len(medians) > 1:
+            groups[name] = [100 * each / median(medians) for each in medians]
+    if groups:
+        yield Plot("Do the rounds agree?", "the median of each round over the middle of all: points apart"
+                   " tell of a machine that changed its pace", points(groups, "% of the middle round"),
+                   bars_height_in(len(groups)))
 
 
 def _openloop(report: dict[str, Any]) -> Iterator[Plot]:

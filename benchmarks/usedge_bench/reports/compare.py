@@ -30,6 +30,7 @@ from usedge_bench.percentiles import (
 from usedge_bench.reports.figure import LESS, P50, Figure
 from usedge_bench.reports.read import Report, host_class
 from usedge_bench.reports.shapes import SHAPES
+from usedge_bench.reports.shapes.common import rounds_of
 
 FORMAT_VERSION = 1
 TAILS = (2.5, 97.5)
@@ -213,6 +214,9 @@ def _notes(a: Report, b: Report, names: tuple[str, str]) -> Iterator[str]:
         took = [report["pace"]["p50_us"] for report in (a, b)]
         yield (f"the same fixed work took {took[0]:,.0f} µs in {first} and {took[1]:,.0f} in {second}: the"
                " machine's own pace differed, only ratios decide")
+    one = [name for name, report in ((first, a), (second, b)) if rounds_of(report) == 1]
+    if len(one) == 1:
+        yield f"{one[0]} was measured in one stretch: what differs between two runs is not in its intervals"
     for key in sorted(set(a["settings"]) | set(b["settings"])):
         mine, theirs = (each["settings"].get(key) for each in (a, b))
         if mine != theirs:

@@ -51,6 +51,11 @@ def percentiles(unit: str = "us", kind: str = "number") -> Description:
     return {**{f"{name}_{unit}": kind for name in names}, "n?": "count", f"ci95_{unit}?": CI95}
 
 
+def rounds_of(report: dict[str, Any]) -> int:
+    """In how many rounds it was measured; one where its usedge did not know of rounds yet."""
+    return max(1, int(report["settings"].get("rounds", 1)))
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A suite's report: its newest ``version``, the ``keys`` that it may hold, and its ``figures``.

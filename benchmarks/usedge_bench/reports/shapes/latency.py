@@ -9,7 +9,7 @@ from usedge.meter import STAGES
 from usedge_bench.peers import REFERENCE, WOKEN
 from usedge_bench.reports.figure import LESS, MORE, P50, P99, Figure, quotient
 from usedge_bench.reports.keys import Each
-from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys, percentiles
+from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys, percentiles, rounds_of
 
 LATER = ("queue", "decide")
 """Stages that the first reports did not tell apart."""
@@ -67,11 +67,6 @@ def ratios(report: dict[str, Any]) -> Iterator[Figure]:
         yield Figure(f"{stage} {name} / {against}", "", LESS, quotient(took, told[against]),
                      every.get(against) and report["values_us"].get(stage), every.get(against), share=share,
                      rounds=rounds, ratio=True)
-
-
-def rounds_of(report: dict[str, Any]) -> int:
-    """In how many rounds it was measured; one where its usedge did not know of rounds yet."""
-    return max(1, int(report["settings"].get("rounds", 1)))
 
 
 SHAPE = Shape(1, KEYS, figures)

@@ -8,7 +8,7 @@ from typing import Any
 from usedge_bench.peers import REFERENCE
 from usedge_bench.reports.figure import LESS, MORE, Figure
 from usedge_bench.reports.keys import Each, Maybe
-from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys
+from usedge_bench.reports.shapes.common import BUNDLE, CI95, STABLE, Shape, keys, rounds_of
 
 HITS = {"hit_half_period": "number?", "hit_one_period": "number?", "miss_rate": "number?",
         "false_alarm_rate": "number?", "looked_at_all": "number?"}
@@ -32,7 +32,8 @@ def figures(report: dict[str, Any]) -> Iterator[Figure]:
             yield Figure(f"{row['name']} / {REFERENCE}", "", LESS, row["ratio_p50"],
                          over and values.get(row["name"]), over, turn=turn, ratio=True)
     for row in report["rows"]:
-        yield Figure(row["name"], "µs", LESS, row["p50_us"], values.get(row["name"]))
+        yield Figure(row["name"], "µs", LESS, row["p50_us"], values.get(row["name"]),
+                     rounds=rounds_of(report))
         yield Figure(f"{row['name']}: within half a period", "of 1", MORE, row["hit_half_period"], ratio=True)
 
 

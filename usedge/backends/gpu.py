@@ -28,8 +28,8 @@ class NoProviderError(MissingExtraError):
 
     def __init__(self, provider: str, available: list[str]) -> None:
         super().__init__(
-            provider, "", f"This onnxruntime has {', '.join(available)}. With an NVIDIA GPU: install"
-            " onnxruntime-gpu instead of it, on a Jetson the wheel that NVIDIA builds for its JetPack.")
+            provider, "", f"This onnxruntime has {', '.join(available)}. For an NVIDIA GPU install"
+            " onnxruntime-gpu in its place; for a Jetson, NVIDIA's wheel.")
 
 
 class CudaBackend(OnnxBackend):

@@ -223,7 +223,8 @@ def _sinks(job: Run, port: str, urls: Sequence[str]) -> Sequence[Sink]:
         return []
     from usedge.sinks import Station, open_sinks
 
-    facts = {key: str(job.bundle[key]) for key in ("name", "variant", "runtime")} if job.bundle else {}
+    bundle = job.bundle or {}
+    facts = {key: str(bundle[key]) for key in ("name", "variant", "runtime", "provider") if bundle.get(key)}
     return open_sinks(urls, Station(port, _say, job.counters, lambda: job.source.prf_hz, facts))
 
 
@@ -267,4 +268,5 @@ def _tell_account(summary: dict[str, Any], live: bool) -> None:
          f"{'; protocol ' + summary['protocol'] if summary['protocol'] else ''}.\n")
     tell_recorded(summary)
     if live and bundle:
-        tell(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}.\n")
+        provider = f" ({bundle['provider']})" if bundle["provider"] else ""
+        tell(f"usedge: bundle {bundle['name']}, {bundle['variant']} on {bundle['runtime']}{provider}.\n")

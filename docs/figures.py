@@ -1,16 +1,24 @@
-"""Writes the measured tables of the README and of docs/ from stored reports.
+"""Writes the tables of figures in the README and in docs/ from stored reports.
 
-``python docs/figures.py`` rewrites them, ``--check`` exits 1 where the README differs.
+``python docs/figures.py`` rewrites them, ``--check`` exits 1 where a page differs.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from usedge.boards import BoardProfile, every_board
+from usedge.boards.instructions import longest_us, opinion
+from usedge.boards.predict import core_of, floor_us
+from usedge.boards.work import Sizes, count
+from usedge.bundle import read_bundle
+from usedge.resources import shipped_bundle
 from usedge_bench.report import as_table
 from usedge_bench.reports.guard import baselines
 from usedge_bench.reports.hosts import hosts_table
@@ -43,6 +51,55 @@ def _cell(figures: dict[str, Any]) -> str:
     return f"{shown(figures['hit_half_period'])} / {shown(figures['false_alarm_rate'])}"
 
 
+def instructions_table(report: dict[str, Any]) -> str:
+    """Million instructions of a pass by core and tokens, vector operations among them."""
+    rows = report["rows"]
+    tokens = sorted({row["sizes"]["tokens"] for row in rows}, reverse=True)
+    lines = ["| core, kernel | " + " | ".join(f"{each} tokens" for each in tokens) + " |",
+             "|---" * (len(tokens) + 1) + "|"]
+    cells = {(row["core"], row["kernel"], row["sizes"]["tokens"]): _millions(row["instructions"])
+             for row in rows}
+    for core, kernel in dict.fromkeys((row["core"], row["kernel"]) for row in rows):
+        own = [cells.get((core, kernel, each), "–") for each in tokens]
+        lines.append(f"| {core}, {kernel} | {' | '.join(own)} |")
+    return "\n".join(lines)
+
+
+def _millions(kinds: dict[str, int]) -> str:
+    vector = f" ({kinds['vector'] / 1e6:.1f})" if "vector" in kinds else ""
+    return f"{kinds['total'] / 1e6:.1f}{vector}"
+
+
+def opinion_table(report: dict[str, Any]) -> str:
+    """Floor and both ends of the second opinion by board and tokens, the longest decision, and the budget."""
+    rows, bundle = report["rows"], read_bundle(shipped_bundle())
+    glance = bundle.thresholds.glance
+    few = glance.patches if glance else bundle.spec.n_patches
+    tokens = sorted({row["sizes"]["tokens"] for row in rows}, reverse=True)
+    lines = ["| board | " + " | ".join(f"{each} tokens" for each in tokens)
+             + " | longest decision | budget, p99 |", "|---" * (len(tokens) + 3) + "|"]
+    sizes = Sizes(**next(row["sizes"] for row in rows if row["sizes"]["tokens"] == bundle.spec.n_patches))
+    lines += [_opinions(board, sizes, tokens, few, rows) for board in every_board() if core_of(board)]
+    return "\n".join(lines)
+
+
+def _opinions(board: BoardProfile, sizes: Sizes, tokens: list[int], few: int, rows: list[dict[str, Any]]
+              ) -> str:
+    core, cells = core_of(board), [board.id]
+    assert core is not None
+    assert board.budget is not None
+    for each in (replace(sizes, tokens=number) for number in tokens):
+        told = opinion(board, each, rows)
+        floor = f"{floor_us(count(each), 'int8', core) / 1e3:.2g}"
+        cells.append(f"{floor}; {_span(told.fast_us, told.slow_us)}" if told else floor)
+    longest = longest_us(board, sizes, few, rows)
+    return f"| {' | '.join([*cells, _span(*longest) if longest else '–', f'{board.budget.p99_ms:g}'])} |"
+
+
+def _span(fast_us: float, slow_us: float) -> str:
+    return " … ".join(f"{us / 1e3:.0f}" if us >= 1e5 else f"{us / 1e3:.2g}" for us in (fast_us, slow_us))
+
+
 def with_figures(text: str) -> str:
     """``text`` with everything between the figure marks replaced by what the stored reports say."""
     for mark, (file, as_figures) in TABLES.items():
@@ -62,11 +119,14 @@ def _stored(path: Path) -> Any:
     return read_report(path) if "suite" in report else report
 
 
-TABLES = {"latency": ("latency.json", as_table), "link": ("link.json", as_table),
-          **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup")},
-          "training": ("training.json", as_table), "variants": ("variants.json", as_table),
-          "accuracy": ("evaluate.json", accuracy_table),
-          "hosts": (".", hosts_table)}
+TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "latency": ("latency.json", as_table), "link": ("link.json", as_table),
+    **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup")},
+    "training": ("training.json", as_table), "variants": ("variants.json", as_table),
+    "accuracy": ("evaluate.json", accuracy_table), "hosts": (".", hosts_table),
+    "instructions": ("instructions.json", instructions_table),
+    "opinion": ("instructions.json", opinion_table),
+}
 """By the mark in a page: its stored report, and what writes that as a table."""
 NO_REPORT = "*No report is stored yet.*"
 

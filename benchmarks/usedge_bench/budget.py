@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from usedge.boards import BoardProfile, detect, every_board, load_board
+from usedge.boards import BoardProfile, Detected, detect, every_board, load_board
 from usedge.boards.judge import Line, Verdict, judge
 from usedge.errors import GateFailedError, InputError
 from usedge_bench.install import install_size
@@ -29,9 +29,28 @@ def board_asked(name: str | None, numbers: Suite) -> BoardProfile | None:
     return board
 
 
+def at_its_prf(numbers: Suite, board: BoardProfile | None, say: Callable[[str], None], root: Path = Path("/")
+               ) -> Suite:
+    """``numbers`` at the PRF at which a reading may take its whole budget, where this machine is ``board``: a
+    faster one would measure the queue.
+    """
+    if board is None or board.budget is None or not isinstance(numbers, LatencySuite):
+        return numbers
+    prf_hz = 1e3 / board.budget.p99_ms
+    if prf_hz >= numbers.prf_hz or _found(board, root).board != board.id:
+        return numbers
+    say(f"streaming at {prf_hz:g} Hz, at which a reading may take the {board.budget.p99_ms:g} ms of"
+        f" {board.id}'s budget.")
+    return replace(numbers, prf_hz=prf_hz, idle_prf_hz=min(numbers.idle_prf_hz, prf_hz))
+
+
+def _found(board: BoardProfile, root: Path) -> Detected:
+    return detect(root, [board, *(each for each in every_board() if each.id != board.id)])
+
+
 def held_against(report: dict[str, Any], board: BoardProfile, root: Path = Path("/")) -> Verdict:
     """``report`` against the budget of ``board``, what is installed included; nothing is judged elsewhere."""
-    found = detect(root, [board, *(each for each in every_board() if each.id != board.id)])
+    found = _found(board, root)
     verdict = judge(report, board, found.board, found.why)
     if not verdict.counts or board.budget is None:
         return verdict

@@ -55,7 +55,7 @@ def bench(  # noqa: PLR0913, PLR0917 - its options
     """
     from usedge.files import write_whole
     from usedge.resources import suite as suite_path
-    from usedge_bench.budget import board_asked, held_against, tell
+    from usedge_bench.budget import at_its_prf, board_asked, held_against, tell
     from usedge_bench.report import as_table
     from usedge_bench.suite import bundle_of, load_suite
 
@@ -63,6 +63,7 @@ def bench(  # noqa: PLR0913, PLR0917 - its options
     bundle = bundle or bundle_of(suite_path(suite))
     _check_outputs(json_out, html_out)
     judged_by = board_asked(board, numbers)
+    numbers = at_its_prf(numbers, judged_by, _say)
     asked = {"ascans": ascans, "disconnects": disconnects, "runtime": runtime}
     report = _run(_as_asked(numbers, asked), bundle, {"files": data, "checkpoint": checkpoint})
     verdict = held_against(report, judged_by) if judged_by else None

@@ -153,7 +153,8 @@ def _unstable(stages: dict[str, Any], dropped: int) -> list[str]:
         tail = whole["p99_us"] / whole["p50_us"]
         why.append(f"wire-to-reading p99 is {tail:.1f} × p50; run again, under the governor performance")
     if dropped:
-        why.append(f"{dropped} A-scans were dropped; ask for a lower prf_hz")
+        why.append(f"{dropped} A-scans were dropped; name the board with --board, which takes the PRF of its"
+                   " budget, or a lower prf_hz in a suite of your own")
     return why
 
 

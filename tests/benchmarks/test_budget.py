@@ -14,8 +14,8 @@ from usedge.boards import BoardProfile, load_board
 from usedge.boards.judge import judge
 from usedge.errors import GateFailedError, InputError
 from usedge.resources import suite
-from usedge_bench.budget import board_asked, held_against, tell
-from usedge_bench.suite import load_suite
+from usedge_bench.budget import at_its_prf, board_asked, held_against, tell
+from usedge_bench.suite import LatencySuite, load_suite
 
 BOARD = """
 format_version = 1
@@ -81,12 +81,12 @@ def test_a_report_of_the_board_is_judged(tmp_path: Path, rpi4: BoardProfile) -> 
     within = replace(verdict, lines=verdict.lines[:2])
     said: list[str] = []
     tell(within, said.append)
-    assert said == ["within the budget of rpi-4b: p99_ms 2.5 of 20, rss_mb 44 of 60"]
+    assert said == ["within the budget of rpi-4b: p99_ms 2.5 of 50, rss_mb 44 of 60"]
 
 
 @pytest.mark.parametrize(("measured", "over"), [
-    (report(p99_us=20_001.0), "p99_ms 20 of 20"), (report(rss_mb=61.0), "rss_mb 61 of 60"),
-    (report(p99_us=None), "p99_ms nan of 20"),
+    (report(p99_us=50_001.0), "p99_ms 50 of 50"), (report(rss_mb=61.0), "rss_mb 61 of 60"),
+    (report(p99_us=None), "p99_ms nan of 50"),
 ])
 def test_over_budget_ends_with_1(rpi4: BoardProfile, measured: dict[str, Any], over: str) -> None:
     verdict = judge(measured, rpi4, "rpi-4b", "it says so")
@@ -104,6 +104,19 @@ def test_on_another_machine_nothing_is_judged(tmp_path: Path, rpi4: BoardProfile
     assert said == ["this does not count for rpi-5: this machine is rpi-4b (its device tree is compatible"
                     " with raspberrypi,4-model-b), not rpi-5. Nothing was judged."]
     assert verdict.to_dict()["counts"] is False
+
+
+def test_a_board_is_asked_no_faster_than_its_budget_and_no_other_machine(tmp_path: Path, rpi4: BoardProfile
+                                                                         ) -> None:
+    pi(tmp_path)
+    latency, said = load_suite(suite("latency")), list[str]()
+    asked = at_its_prf(latency, rpi4, said.append, tmp_path)
+    assert isinstance(asked, LatencySuite)
+    assert (asked.prf_hz, asked.idle_prf_hz) == (20.0, 20.0)
+    assert said == ["streaming at 20 Hz, at which a reading may take the 50 ms of rpi-4b's budget."]
+    for board in (load_board("rpi-5"), None):
+        assert at_its_prf(latency, board, said.append, tmp_path) is latency
+    assert len(said) == 1
 
 
 def test_what_cannot_be_judged_is_refused_before_it_is_measured() -> None:

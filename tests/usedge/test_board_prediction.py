@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from usedge.boards import every_board, load_board
-from usedge.boards.instructions import opinion, read_counts
+from usedge.boards.instructions import longest_us, opinion, read_counts
 from usedge.boards.predict import Core, Measured, check, core_of, floor_us, predict, spread
 from usedge.boards.work import Sizes, count, native_sizes, sizes_of
 from usedge.bundle import read_bundle
@@ -162,6 +162,31 @@ def test_an_opinion_is_instructions_over_units() -> None:
     assert opinion(load_board("rpi-5"), PAPER, rows) is None
 
 
+def test_the_longest_decision_takes_both_passes_twice() -> None:
+    board, rows = load_board("rpi-4b"), read_counts()
+    few, whole = (opinion(board, replace(PAPER, tokens=tokens), rows) for tokens in (16, 64))
+    assert few is not None
+    assert whole is not None
+    assert longest_us(board, PAPER, 16, rows) == pytest.approx(
+        (2 * (few.fast_us + whole.fast_us), 2 * (few.slow_us + whole.slow_us)))
+    assert longest_us(board, PAPER, 64, rows) == pytest.approx((2 * whole.fast_us, 2 * whole.slow_us))
+    assert longest_us(board, PAPER, 8, rows) is None
+
+
+def test_no_budget_is_beyond_what_is_predicted_and_none_is_met_by_anything() -> None:
+    bundle = read_bundle(shipped_bundle())
+    sizes, glance = sizes_of(bundle.spec, bundle.provenance["config"]), bundle.thresholds.glance
+    assert glance is not None
+    judged = 0
+    for board in every_board():
+        told = longest_us(board, sizes, glance.patches, read_counts())
+        if board.budget is not None and told is not None:
+            fast_ms, slow_ms = (us / 1e3 for us in told)
+            assert fast_ms * 1.1 < board.budget.p99_ms < slow_ms, board.id  # a tenth for what is no network
+            judged += 1
+    assert judged >= 6
+
+
 def vars_of(sizes: Sizes) -> dict[str, int]:
     return {name: getattr(sizes, name) for name in sizes.__slots__}
 
@@ -183,12 +208,17 @@ def test_the_page_has_the_counted_instructions() -> None:
     assert sorted(between("instructions")) == sorted(expected)
 
 
+def shown(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.2g}"
+
+
 def test_the_page_has_what_follows_from_them() -> None:
     expected = []
     for board in every_board():
         core = core_of(board)
         if core is not None:
-            cells = [board.id]
+            cells, longest = [board.id], [0.0, 0.0]
+            assert board.budget is not None
             for tokens in (64, 32, 16):
                 sizes = replace(PAPER, tokens=tokens)
                 told = opinion(board, sizes, read_counts())
@@ -196,7 +226,10 @@ def test_the_page_has_what_follows_from_them() -> None:
                 floor = floor_us(count(sizes), "int8", core)
                 ends = (told.fast_us, told.slow_us)
                 cells.append(f"{floor / 1e3:.2g}; {' … '.join(f'{each / 1e3:.2g}' for each in ends)}")
-            expected.append(f"| {' | '.join(cells)} |")
+                if tokens != 32:
+                    longest = [whole + 2 * each for whole, each in zip(longest, ends, strict=True)]
+            cells.append(" … ".join(shown(us / 1e3) for us in longest))
+            expected.append(f"| {' | '.join([*cells, f'{board.budget.p99_ms:g}'])} |")
     assert between("opinion") == expected
 
 

@@ -8,7 +8,7 @@ clock's governor are in neither.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,19 @@ def read_counts(path: Path | None = None) -> list[dict[str, Any]]:
         raise InputError(f"{path} holds no counted instructions ({error}).",
                          "Count them: make instructions") from None
     return rows
+
+
+def longest_us(board: BoardProfile, sizes: Sizes, few: int, rows: list[dict[str, Any]]
+               ) -> tuple[float, float] | None:
+    """The network's part of the longest decision, both ends in µs: two passes, each on ``few`` patches and
+    then, being unsure, on all of ``sizes``. None where ``opinion`` has none. It is what a p99 is made of.
+    """
+    asked = {sizes.tokens, few} if few < sizes.tokens else {sizes.tokens}
+    found = [opinion(board, replace(sizes, tokens=tokens), rows) for tokens in asked]
+    told = [each for each in found if each is not None]
+    if len(told) < len(asked):
+        return None
+    return 2 * sum(each.fast_us for each in told), 2 * sum(each.slow_us for each in told)
 
 
 def opinion(board: BoardProfile, sizes: Sizes, rows: list[dict[str, Any]]) -> Opinion | None:

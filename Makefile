@@ -8,7 +8,7 @@ PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 help:
 	@echo "make demo   the shipped bundle over a virtual transducer: live readings, then a summary"
 	@echo "make test   every check: style, types, the one-way rule, C, tests"
-	@echo "make slow-checks  wheels for aarch64, and int8 variants on an emulated aarch64; needs the network"
+	@echo "make slow-checks  wheels for aarch64, int8 variants on an emulated aarch64, tflite-runtime on 32-bit ARM; needs the network"
 	@echo "make fuzz   libFuzzer on the C library, FUZZ_SECONDS=60 long; part of make test where clang is installed"
 	@echo "make bench  latency, memory and cold start of this machine"
 	@echo "make bench-check  the latency suite against the stored run of this host class; not part of make test"

@@ -4,8 +4,10 @@
 2. The int8 variants of a bundle (default: the shipped one) answer the same A-scans here and in an aarch64
    Python under qemu-user, through the same backends; it says how far they differ, and the golden ones must be
    answered as a device demands before its first reading.
+3. tflite-runtime answers the golden A-scans in a 32-bit ARM Python under qemu-user.
 
-Needs the network, and apt-get, dpkg-deb and qemu-aarch64; with aarch64-linux-gnu-gcc our own C code as well.
+Needs the network, and apt-get, dpkg-deb, qemu-aarch64 and qemu-arm; with aarch64-linux-gnu-gcc our own C code
+as well.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ PYTHONS = ("3.10", "3.11", "3.13")
 GLIBC = (17, 24, 26, 27, 28, 31, 34)
 """Minor versions of the glibc that wheels may ask for: Ubuntu 22.04 and Debian 12 have the last."""
 EXTRAS = ("onnx", "sign")
-NEEDED = {"apt-get": "apt", "dpkg-deb": "dpkg", "qemu-aarch64": "qemu-user"}
+NEEDED = {"apt-get": "apt", "dpkg-deb": "dpkg", "qemu-aarch64": "qemu-user", "qemu-arm": "qemu-user"}
 PROCESSORS = {
     "cortex-a72": ("0xd08", "fp asimd evtstrm crc32 cpuid"),
     "cortex-a76": ("0xd0b", "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm"
@@ -47,6 +49,16 @@ for name in given["names"]:
     infer = open_backend(variant.runtime, bundle.variant_bytes(variant.name)).infer
     out[variant.name] = np.concatenate([infer(row[np.newaxis]) for row in given["x"]])
 np.savez(sys.argv[3], **out)
+"""
+TFLITE = """
+import platform, sys
+import numpy
+from usedge.backends import open_backend
+from usedge.bundle import check_golden, read_bundle
+bundle = read_bundle(sys.argv[1])
+variant = bundle.default_for("tflite")
+check_golden(bundle, open_backend("tflite", bundle.variant_bytes(variant.name)).infer)
+print(f"{variant.name}: the golden answers are right; {platform.machine()}, numpy {numpy.__version__}")
 """
 
 
@@ -86,9 +98,9 @@ def requirements(python: str) -> list[str]:
             if each.marker is None or each.marker.evaluate(here)]
 
 
-def pip_for(python: str) -> list[str]:
-    """Options with which pip takes wheels for ``python`` on aarch64 and nothing else."""
-    platforms = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in GLIBC)]
+def pip_for(python: str, machine: str = "aarch64") -> list[str]:
+    """Options with which pip takes wheels for ``python`` on ``machine`` and nothing else."""
+    platforms = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in GLIBC)]
     return ["--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--implementation", "cp",
             "--python-version", python, *(word for each in platforms for word in ("--platform", each))]
 
@@ -105,22 +117,25 @@ def check_wheels(python: str) -> None:
     say(f"Python {python}: {len(found)} wheels; " + ", ".join(f"{name} {found[name]}" for name in known))
 
 
-def arm_python() -> Path:
-    """An aarch64 system with Debian's python3 and its libraries, unpacked below WORK and kept."""
-    system = WORK / "system"
+def arm_python(architecture: str = "arm64", *packages: str) -> Path:
+    """A system with Debian's python3, its libraries and ``packages``, unpacked below WORK and kept."""
+    work = WORK if architecture == "arm64" else WORK / architecture
+    system = work / "system"
     if not (system / "done").exists():
-        say("unpacking an aarch64 python3 from Debian's packages")
+        say(f"unpacking a python3 for {architecture} from Debian's packages")
         for folder in ("apt/lists/partial", "cache/archives/partial"):
-            (WORK / folder).mkdir(parents=True, exist_ok=True)
-        (WORK / "status").write_text("")
-        settings = {"APT::Architecture": "arm64", "APT::Architectures::": "arm64", "Dir::State": WORK / "apt",
-                    "Dir::State::status": WORK / "status", "Dir::Cache": WORK / "cache",
-                    "APT::Install-Recommends": "false", "APT::Sandbox::User": "root"}
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        (work / "status").write_text("")
+        settings = {"APT::Architecture": architecture, "APT::Architectures::": architecture,
+                    "Dir::State": work / "apt", "Dir::State::status": work / "status",
+                    "Dir::Cache": work / "cache", "APT::Install-Recommends": "false",
+                    "APT::Sandbox::User": "root"}
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        ran("apt-get", *options, "-qq", "update", what="apt-get update for arm64")
+        # One of a mirror's indices may be amiss; the installation tells whether that matters.
+        subprocess.run(["apt-get", *options, "-qq", "update"], capture_output=True, check=False)
         ran("apt-get", *options, "-qq", "-y", "--download-only", "install", "python3", "libstdc++6",
-            what="python3 for arm64")
-        for package in sorted((WORK / "cache" / "archives").glob("*.deb")):
+            *packages, what=f"python3 for {architecture}")
+        for package in sorted((work / "cache" / "archives").glob("*.deb")):
             ran("dpkg-deb", "-x", package, system, what=package.name)
         (system / "proc").mkdir(exist_ok=True)
         (system / "done").touch()
@@ -216,6 +231,24 @@ def check_variants(path: Path) -> None:
             compare(name, here_out[name], there_out[name], bundle)
 
 
+def check_tflite(path: Path) -> None:
+    """tflite-runtime's wheel for 32-bit ARM, with Debian's numpy, on the golden A-scans of the bundle."""
+    system = arm_python("armhf", "python3-numpy")
+    python = min(path.name for path in (system / "usr" / "bin").glob("python3.*"))
+    wheels = WORK / "armhf" / "packages"
+    if not (wheels / "tflite_runtime").is_dir():
+        ran(sys.executable, "-m", "pip", "install", "--no-deps", "--target", wheels,
+            *pip_for(python.removeprefix("python"), "armv7l"), "tflite-runtime==2.14.0",
+            what="tflite-runtime for 32-bit ARM")
+    libraries = system / "usr" / "lib" / "arm-linux-gnueabihf"
+    folders = (wheels, ROOT, ROOT / "firmware_bridge", system / "usr" / "lib" / "python3" / "dist-packages")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    env |= {"PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONHOME": str(system / "usr")}
+    told = ran("qemu-arm", "-E", f"LD_LIBRARY_PATH={libraries / 'blas'}:{libraries / 'lapack'}", "-L", system,
+               system / "usr" / "bin" / python, "-c", TFLITE, path, what="tflite-runtime", env=env)
+    say(f"  {told.strip()}")
+
+
 def main() -> int:
     """0: all holds; 1: a check failed; 2: a tool is missing."""
     from usedge.resources import shipped_bundle
@@ -228,6 +261,8 @@ def main() -> int:
             check_wheels(python)
         say("== int8 variants on an emulated aarch64 processor")
         check_variants(path)
+        say("== tflite-runtime on an emulated 32-bit ARM processor")
+        check_tflite(path)
     except CheckFailedError as failed:
         say(f"failed: {failed}")
         return 1

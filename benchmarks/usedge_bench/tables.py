@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from usedge_bench.reports.figure import told_interval
+
 
 def link_table(report: dict[str, Any]) -> str:
     """Every decoder's rate and bytes."""
@@ -88,8 +90,8 @@ def _rounds(report: dict[str, Any]) -> list[tuple[str, str]]:
     """How far another run may differ, and the machine's pace; nothing in reports of one stretch."""
     whole = "wire_to_reading"
     medians = [each[f"{whole}_us"] for each in report.get("rounds", []) if f"{whole}_us" in each]
-    ends = report["stages"][whole].get("ci95_us", {}).get("p50")
-    if not medians or not ends or None in ends:
+    ends = told_interval(report["stages"][whole].get("ci95_us", {}).get("p50"))
+    if not medians or ends is None:
         return []
     pace = report.get("pace", {}).get("p50_us")
     told = [("wire to reading, p50 of another run", f"{ends[0]:.0f} – {ends[1]:.0f} µs, 19 of 20 times"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.benchmarks.made_reports import every_report, latency_report
+from tests.benchmarks.made_reports import every_report, in_rounds, latency_report
 from usedge.cli import app
 from usedge.errors import GateFailedError, InputError
 from usedge_bench.reports import submit
@@ -59,6 +59,21 @@ def test_a_baseline_without_stored_values_judges_by_the_ratio_itself() -> None:
     bare = {key: value for key, value in latency_report(1).items() if key != "values_peers_us"}
     assert judged(latency_report(2), bare).worse == []
     assert judged(latency_report(2, network=1.4), bare).worse[0].low is None
+
+
+def test_a_baseline_of_one_stretch_judges_the_network_and_says_what_it_cannot() -> None:
+    later = in_rounds(2)
+    woken = "onnxruntime-fp32, woken"
+    peer = next(each for each in later["peers"] if each["name"] == "onnxruntime-fp32")
+    later["peers"] = [*later["peers"], peer | {"name": woken}]
+    later["values_peers_us"] = later["values_peers_us"] | {
+        woken: later["values_peers_us"]["onnxruntime-fp32"]}
+    told = judged(later, latency_report(1))
+    assert [line.name for line in told.ratios] == [RATIO]
+    assert any(f"wire_to_reading p50 / {woken} is in one of the two alone" in note for note in told.notes)
+    assert any("the baseline was measured in one stretch" in note for note in told.notes)
+    names = [line.name for line in judged(later, later).ratios]
+    assert names == [RATIO, f"wire_to_reading p50 / {woken}", f"wire_to_reading p99 / {woken}"]
 
 
 def test_the_command_ends_with_status_1_and_names_what_is_slower(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def judged(report: Report, baseline: Report, margin: float = MARGIN) -> Judgemen
     judging = [line for line in ratios if JUDGED in line.name.split()]
     worse = [line for line in judging if _least(line) > margin]
     unsure = [line for line in judging if line not in worse and (line.high or 0.0) > margin]
-    return Judgement(ratios, worse, unsure, found.notes)
+    alone = [f"{line.name} is in one of the two alone, and not judged" for line in found.lines
+             if line.ratio and line.change is None and JUDGED in line.name.split()]
+    return Judgement(ratios, worse, unsure, [*found.notes, *alone])
 
 
 def _least(line: Line) -> float:

@@ -249,3 +249,15 @@ def test_a_real_onnxruntime_without_a_gpu_is_told_apart(bundle: Bundle) -> None:
         pytest.skip("this onnxruntime was built for CUDA")
     with pytest.raises(MissingExtraError, match="CPUExecutionProvider"):
         open_backend("cuda", bundle.variant_bytes("onnx-fp32"))
+
+
+def test_a_real_onnxruntime_gpu_answers_right_and_says_where(bundle: Bundle,
+                                                             capfd: pytest.CaptureFixture[str]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    if CUDA not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime was not built for CUDA")
+    said: list[str] = []
+    picker = open_model_picker(bundle, "cuda", say=said.append)
+    assert picker.provider in (CUDA, CPU)
+    assert len(said) == (picker.provider == CPU)
+    assert capfd.readouterr() == ("", "")

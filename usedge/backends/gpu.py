@@ -1,6 +1,6 @@
 """onnxruntime on an NVIDIA GPU: the fp32 ONNX file by CUDA, or by TensorRT, which compiles it for minutes.
 
-Dynamic int8 has no kernels there, and would go to the CPU and back at every layer.
+Dynamic int8 has no kernel there for DynamicQuantizeLinear, and would go to the CPU and back at every layer.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def _row(name: str, prf_hz: float, whole: Stretch, suite: OpenLoopSuite) -> Open
     return OpenLoopRow(
         contender=name, prf_hz=prf_hz, due=len(misses),
         lost=int(np.isinf(whole.latency_us).sum()), deadline_misses=int(misses.sum()),
-        miss_share=round(float(misses.mean()), 5), ci95_miss_share=share_interval(misses, seed),
+        miss_share=round(float(misses.mean()), 5), ci95_miss_share=share_interval(misses, seed, rounds),
         latency=summary(whole.latency_us, seed, rounds=rounds),
         wire_us={key: _finite(wire[rank(len(wire), share)]) for key, share in (("p50", 0.5), ("p99", 0.99))},
     )

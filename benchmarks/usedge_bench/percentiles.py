@@ -114,14 +114,24 @@ def disagreement(what: str, told: dict[str, Any], values: ArrayLike, rounds: int
             " the governor performance, or quote ratios alone"]
 
 
-def share_interval(hits: NDArray[np.bool_], seed: int) -> list[float] | None:
-    """The 95 % interval of the share of ``hits (n,)`` that are True, every one drawn by itself."""
+def share_interval(hits: NDArray[np.bool_], seed: int, rounds: int = 1) -> list[float] | None:
+    """The 95 % interval of the share of ``hits (n,)`` that are True, every one drawn by itself; of ``rounds``
+    in equal parts that of another run's share, since what is late comes in clusters.
+    """
     if not len(hits):
         return None
-    # The share of n draws with replacement is a binomial count over n: no need to draw one by one.
-    drawn = np.sort(np.random.default_rng(seed).binomial(len(hits), hits.mean(), RESAMPLES) / len(hits))
+    rng, share = np.random.default_rng(seed), float(hits.mean())
+    if rounds > 1:
+        parts = redrawn(hits.astype(np.float64), BLOCK, rng, rounds)
+        drawn = np.sort(np.concatenate([part.mean(axis=1) for part in parts]))
+    else:
+        # The share of n draws with replacement is a binomial count over n: no need to draw one by one.
+        drawn = np.sort(rng.binomial(len(hits), share, RESAMPLES) / len(hits))
     tail = (1 - CONFIDENCE) / 2
-    return [round(float(drawn[rank(RESAMPLES, share)]), 5) for share in (tail, 1 - tail)]
+    ends = drawn[[rank(RESAMPLES, tail), rank(RESAMPLES, 1 - tail)]]
+    if rounds > 1 and share > 0:
+        ends = widened(ends, np.array(share), math.sqrt(2.0) * few_rounds(rounds))
+    return [round(float(min(end, 1.0)), 5) for end in ends]
 
 
 def redrawn(values: Floats, block: int, rng: np.random.Generator, rounds: int = 1,

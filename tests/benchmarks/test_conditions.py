@@ -189,4 +189,9 @@ def test_the_interval_of_a_share() -> None:
     low, high = share_interval(np.arange(1000) % 4 == 0, seed=1)  # type: ignore[misc]
     assert 0.2 < low < 0.25 < high < 0.3
     assert share_interval(np.zeros(50, bool), seed=1) == [0.0, 0.0]
+    assert share_interval(np.zeros(50, bool), seed=1, rounds=5) == [0.0, 0.0]
+    late = np.repeat([False, True, False, False], 250)  # all in one round of four
+    apart = share_interval(late, seed=1, rounds=4)
+    assert apart is not None
+    assert apart[0] < 0.1 < low < 0.25 < high < 0.6 < apart[1] <= 1.0
     assert share_interval(np.zeros(0, bool), seed=1) is None

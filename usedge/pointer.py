@@ -49,19 +49,44 @@ def patches_of(width: int) -> int:
 
 def decode_one(row: Float32) -> Pointing:
     """Read one answer of the network, ``row (3l + 1,)``."""
-    # Plain numbers: of so few, a sum or a largest one costs numpy more than Python.
     length = patches_of(len(row))
-    logits = row[: length + 1]
-    p = np.exp(logits - logits[logits.argmax()]).tolist()
-    total = sum(p)
-    likeliest = max(p[:length])
-    patch = p.index(likeliest)
+    p = _likelihoods(row[: length + 1])
+    total, no_echo = sum(p), p.pop()
+    patch = p.index(max(p))
+    near = sum(p[max(patch - 1, 0) : patch + 2])
+    offset, later = float(row[length + 1 + patch]), float(row[2 * length + 1 + patch])
+    return _pointing(patch, offset, later, length, near / total, no_echo / total)
+
+
+def decode_few(row: Float32, places: NDArray[np.int64], length: int) -> Pointing:
+    """Read one answer of the network on the patches ``places (k,)`` of ``length``, ``row (3k + 1,)``, as
+    ``decode_one`` reads what ``sparse.spread`` makes of it; the others have no probability.
+    """
+    k, seen = len(places), places.tolist()
+    p = _likelihoods(row[: k + 1])
+    total, no_echo = sum(p), p.pop()
+    i = p.index(max(p))
+    patch = seen[i]
+    near = sum([value for place, value in zip(seen, p, strict=True) if abs(place - patch) <= 1])
+    offset, later = float(row[k + 1 + i]), float(row[2 * k + 1 + i])
+    return _pointing(patch, offset, later, length, near / total, no_echo / total)
+
+
+def _likelihoods(logits: Float32) -> list[float]:
+    """exp of ``logits`` less the largest."""
+    # Plain numbers: of so few, a sum or a largest one costs numpy more than Python.
+    p: list[float] = np.exp(logits - logits[logits.argmax()]).tolist()
+    return p
+
+
+def _pointing(patch: int, offset: float, later: float, length: int, near: float, p_no_echo: float
+              ) -> Pointing:
+    """What the network says of the likeliest ``patch`` of ``length``, which with its neighbours has the
+    probability ``near``.
+    """
     # Rounded to float32 at once, so that label and place cannot fall on two sides of a patch edge.
-    place = float(np.float32(min(max(patch + float(row[length + 1 + patch]), 0.0), float(length))))
-    later = math.sinh(min(float(row[2 * length + 1 + patch]), LARGEST))
-    arrival = min(max(patch + later, place), float(length))
-    p_no_echo = p[length] / total
-    near = sum(p[max(patch - 1, 0) : min(patch + 2, length)]) / total
+    place = float(np.float32(min(max(patch + offset, 0.0), float(length))))
+    arrival = min(max(patch + math.sinh(min(later, LARGEST)), place), float(length))
     confidence = max(0.0, min(near / max(1.0 - p_no_echo, 1e-9), 1.0))
     return Pointing(min(int(place), length - 1), place, arrival, confidence, p_no_echo)
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class ResamplePlan:
     span: int
     padded: int
     out: int
-    window: Float32
+    window: NDArray[np.complex64]
     join: Float32
 
     @property
@@ -93,7 +94,8 @@ def resample_plan(n: int, grid: int) -> ResamplePlan:
     join = np.zeros(padded - n)
     ramp = padded - span
     join[span - n :] = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, ramp + 1) / (ramp + 1))
-    return ResamplePlan(n, grid, span, padded, out, window.astype(np.float32), join.astype(np.float32))
+    # Complex, since numpy would make it so anew for every spectrum.
+    return ResamplePlan(n, grid, span, padded, out, window.astype(np.complex64), join.astype(np.float32))
 
 
 def resample(x: Float32, plan: ResamplePlan) -> Float32:
@@ -120,8 +122,7 @@ def _median(x: NDArray[np.generic]) -> float:
     return float(ranks[middle])
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Gates ready for the model: ``x (b, n_samples) float32`` in −1..1, and what was measured on the way.
 
     ``noise``, ``peak`` and ``median`` hold b values in counts, ``step`` is native samples per grid sample.

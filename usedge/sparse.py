@@ -42,35 +42,59 @@ class Glance(NamedTuple):
 
 def worth(x: Float32, patch: int) -> Float32:
     """How telling each patch of ``x (b, l·patch)`` is, (b, l): log energy, and more so its rise."""
-    patches = x.reshape(len(x), -1, patch)
-    total = patches.sum(axis=2)
-    energy = np.einsum("blp,blp->bl", patches, patches) - total * total * np.float32(1.0 / patch)
-    level = np.log(energy * np.float32(1.0 / patch) + np.float32(QUIET))
-    padded = np.concatenate([level[:, :1]] * BEFORE + [level], axis=1)
-    length = level.shape[1]
-    rise = level - sum(padded[:, i : i + length] for i in range(BEFORE)) * np.float32(1.0 / BEFORE)
-    own = level + np.float32(RISE) * np.maximum(rise, np.float32(0.0))
-    told: Float32 = own.copy()
-    for ahead in range(1, LEAD + 1):
-        np.maximum(told[:, :-ahead], own[:, ahead:], out=told[:, :-ahead])
+    # Of so few numbers a numpy call costs more than its work: few calls, and most of them in place.
+    padded = _levels(x, patch)
+    level = padded[:, BEFORE:]
+    rows, length = level.shape
+    behind = np.empty((rows, length + LEAD), np.float32)
+    own, behind[:, length:] = behind[:, :length], -np.inf
+    np.add(padded[:, :length], padded[:, 1 : 1 + length], out=own)
+    for i in range(2, BEFORE):
+        own += padded[:, i : i + length]
+    own *= 1.0 / BEFORE
+    np.subtract(level, own, out=own)
+    np.maximum(own, 0.0, out=own)
+    own *= RISE
+    own += level
+    told: Float32 = np.maximum(own, behind[:, 1 : 1 + length])
+    for i in range(2, LEAD + 1):
+        np.maximum(told, behind[:, i : i + length], out=told)
     return told
+
+
+def _levels(x: Float32, patch: int) -> Float32:
+    """Log energy of the patches of ``x (b, l·patch)``, BEFORE times the first ahead of them: (b, BEFORE + l).
+    """
+    patches = x.reshape(len(x), -1, patch)
+    total = np.add.reduce(patches, axis=2)
+    total *= total
+    total *= 1.0 / patch
+    energy = np.einsum("blp,blp->bl", patches, patches)
+    energy -= total
+    energy *= 1.0 / patch
+    energy += QUIET
+    levels = np.empty((len(x), BEFORE + patches.shape[1]), np.float32)
+    np.log(energy, out=levels[:, BEFORE:])
+    levels[:, :BEFORE] = levels[:, BEFORE : BEFORE + 1]
+    return levels
 
 
 def telling(x: Float32, patch: int, k: int) -> Places:
     """The ``k`` most telling patches of each of ``x (b, l·patch)``, in order of time: (b, k)."""
-    chosen: Places = np.argpartition(-worth(x, patch), k - 1, axis=1)[:, :k]
+    told = worth(x, patch)
+    chosen: Places = np.negative(told, out=told).argpartition(k - 1, axis=1)[:, :k]
     chosen.sort(axis=1)
     return chosen
 
 
 def spread(out: Float32, places: Places, length: int) -> Float32:
     """Answers (b, 3k + 1) on the patches ``places (b, k)`` as answers (b, 3l + 1) on all ``length``."""
-    b, k = places.shape
+    b = len(places)
     whole = np.zeros((b, 3 * length + 1), np.float32)
     whole[:, :length] = UNSEEN
-    whole[:, length] = out[:, k]
-    for source, target in ((0, 0), (k + 1, length + 1), (2 * k + 1, 2 * length + 1)):
-        np.put_along_axis(whole, places + target, out[:, source : source + k], axis=1)
+    no_echo = np.full((b, 1), length)
+    columns = np.concatenate([places, no_echo, places + (length + 1), places + (2 * length + 1)], axis=1)
+    whole[np.arange(b)[:, np.newaxis], columns] = out
     return whole
 
 

@@ -94,6 +94,20 @@ def test_ring_down_is_no_first_echo() -> None:
     assert first_echo(np.fft.rfft(noise().astype(np.float32)), PERIOD) is None
 
 
+@pytest.mark.parametrize("onset", [700, 701, 707])
+def test_an_echo_is_found_in_the_same_part_of_its_cycle_however_long_that_is(onset: int) -> None:
+    found = []
+    for period in (8.0, 16.0, 32.0, 64.0, 128.0):
+        u = np.maximum((np.arange(2048) - onset) / period, 0.0)
+        x = 500.0 * u**2 * np.exp(2.0 - 2.0 * u) * np.sin(2.0 * np.pi * u)
+        x += np.random.default_rng(2).standard_normal(2048)
+        first = first_echo(np.fft.rfft(x.astype(np.float32)), period)
+        assert first is not None
+        found.append((first - onset) / period)
+    assert np.ptp(found) < 0.25
+    assert abs(np.mean(found)) < 1.0
+
+
 def test_the_share_of_a_tone_is_that_of_its_power() -> None:
     x = np.sin(2.0 * np.pi * 64 * np.arange(2048) / 2048)
     y = x + np.sin(2.0 * np.pi * 200 * np.arange(2048) / 2048)

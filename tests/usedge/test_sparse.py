@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from usedge.ascan import AScan
 from usedge.bundle import Thresholds
 from usedge.errors import InputError
-from usedge.pointer import decode_one
+from usedge.pointer import decode_few, decode_one
 from usedge.runtime.picker import ModelPicker
 from usedge.sparse import Glance, few, spread, telling, worth
 from usedge.spec import SignalSpec
@@ -73,6 +73,23 @@ def test_answers_of_few_patches_stand_at_their_places() -> None:
     assert whole[129 + np.array([3, 10, 63])].tolist() == [8, 9, 10]
     assert decode_one(whole).label == 63
     assert np.exp(whole[[0, 4, 62]]).max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_answer_on_few_patches_is_read_as_one_on_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.choice(64, 16, replace=False))
+    out = rng.normal(0.0, 2.0, 3 * 16 + 1).astype(np.float32)
+    whole = spread(out[np.newaxis], places[np.newaxis], 64)[0]
+    assert decode_few(out, places, 64) == pytest.approx(decode_one(whole), abs=1e-9)
+
+
+def test_only_true_neighbours_add_to_the_confidence() -> None:
+    out = np.zeros(3 * 3 + 1, np.float32)
+    out[:4] = np.log([0.1, 0.6, 0.1, 0.2])
+    assert decode_few(out, np.array([4, 5, 6]), 64).confidence == pytest.approx(1.0)
+    assert decode_few(out, np.array([3, 5, 6]), 64).confidence == pytest.approx(0.7 / 0.8)
+    assert decode_few(out, np.array([0, 20, 63]), 64)[:2] == (20, 20.0)
 
 
 class Known:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from usedge.ascan import AScan
 from usedge.backends import Backend
 from usedge.errors import InputError
-from usedge.pointer import Pointing, decode_one
+from usedge.pointer import Pointing, decode_few, decode_one
 from usedge.preprocess import Prepared, Preprocessor
-from usedge.sparse import Glance, few
+from usedge.sparse import Glance, telling
 from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
 from usedge.zoom import Place, settle, surer, zoom
@@ -94,7 +94,8 @@ class Passes:
     def _asked(self, x: NDArray[np.float32]) -> Pointing:
         """The network's answer: of a few patches where that is sure, else of all."""
         if self.glance is not None:
-            found = decode_one(few(self.backend.infer, x, self.spec.patch, self.glance.patches)[0])
+            places = telling(x, self.spec.patch, self.glance.patches)
+            found = decode_few(self.backend.infer(x, places)[0], places[0], self.spec.n_patches)
             if found.confidence * (1.0 - found.p_no_echo) >= self.glance.sure:
                 return found
             self.again += 1

@@ -33,11 +33,11 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
         raise InputError(f"{n} samples are too few for a spectrum.", f"Give at least {MIN_SAMPLES}.")
     if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise InputError("an A-scan with NaN or infinity has no spectrum.", "Leave it out.")
-    plan, window = _plan(n), _window(n)
+    plan = _plan(n)
     if given.ndim == 1:
-        power = _power(given, window, plan.size)
+        power = _power(given, plan)
     else:
-        spectra = np.stack([_power(row, window, plan.size) for row in given])
+        spectra = np.stack([_power(row, plan) for row in given])
         power = np.median(spectra / np.maximum(spectra.sum(-1, keepdims=True), 1e-300), axis=0)
     power[: plan.wander] = 0.0
     total = np.empty(len(power) + 1)
@@ -45,12 +45,13 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
     power.cumsum(out=total[1:])
     if not total[-1]:
         return fs_hz / 8.0
-    bands = total.take(plan.high)
-    bands -= total.take(plan.low)
-    bands /= plan.width
-    top = int(bands.argmax())
+    high, low = total.take(plan.edges)
+    high -= low
+    high /= plan.width
+    top = int(high.argmax())
     first, stop = top // 2 + 1, min(2 * top, len(power))
-    above = power[first:stop] - _middle(power)
+    above = power[first:stop]
+    above -= _middle(power)
     np.maximum(above, 0.0, out=above)
     weight = float(np.add.reduce(above))
     centre = float(np.dot(plan.bins[first:stop], above)) / weight if weight else float(top)
@@ -58,49 +59,49 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
 
 
 class _Plan(NamedTuple):
-    """What spectra of ``n`` samples need: FFT ``size``, how many bins are left out as baseline ``wander``,
-    ``bins`` by number, and for each the band around it, ``low`` to ``high``, ``width`` bins of it.
+    """What spectra of ``n`` samples need: FFT ``size``, ``window (n,)``, how many bins are left out as
+    baseline ``wander``, ``bins`` by number, and for each the band around it, ``width`` bins between its
+    ``edges``: the bin behind it (first row) and its first (second).
     """
 
     size: int
+    window: FloatArray
     wander: int
     bins: FloatArray
-    low: NDArray[np.intp]
-    high: NDArray[np.intp]
+    edges: NDArray[np.intp]
     width: FloatArray
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _plan(n: int) -> _Plan:
     size = max(256, 1 << (n - 1).bit_length())
-    return _Plan(size, math.ceil(max(size / 200, 3 * size / n)), *_bands(size, size // n))
+    return _Plan(size, np.hanning(n), math.ceil(max(size / 200, 3 * size / n)), *_bands(size, size // n))
 
 
 @lru_cache(maxsize=64)
-def _bands(size: int, spread: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp], FloatArray]:
+def _bands(size: int, spread: int) -> tuple[FloatArray, NDArray[np.intp], FloatArray]:
     bins = np.arange(size // 2 + 1)
     low = np.maximum((bins * 0.85).astype(np.intp) - spread, 0)
     high = np.minimum((bins * 1.15).astype(np.intp) + spread + 1, len(bins))
-    return bins.astype(np.float64), low, high, (high - low).astype(np.float64)
+    return bins.astype(np.float64), np.stack([high, low]), (high - low).astype(np.float64)
 
 
-@lru_cache(maxsize=256)
-def _window(n: int) -> FloatArray:
-    return np.hanning(n)
-
-
-def _power(row: NDArray[np.generic], window: FloatArray, size: int) -> FloatArray:
+def _power(row: NDArray[np.generic], plan: _Plan) -> FloatArray:
     """Power spectrum (size // 2 + 1,) of ``row (n,)`` less its median."""
-    x: FloatArray = row - np.float64(_middle(row))
-    x *= window
-    parts = np.fft.rfft(x, size).view(np.float64)
+    x = row.astype(np.float64)
+    x -= _middle(row)
+    x *= plan.window
+    parts = np.fft.rfft(x, plan.size).view(np.float64)
     parts *= parts
     return parts[::2] + parts[1::2]
 
 
 def _middle(row: NDArray[np.generic]) -> float:
     """The median of ``row (n,)``; np.median takes several times as long for one short row."""
-    low, high = (len(row) - 1) // 2, len(row) // 2
-    ranks = row.copy()
-    ranks.partition((low, high))
-    return 0.5 * (float(ranks[low]) + float(ranks[high]))
+    half, ranks = len(row) // 2, row.copy()
+    ranks.partition(half)
+    high = float(ranks[half])
+    if len(row) % 2:
+        return high
+    lower = ranks[:half]
+    return 0.5 * (float(lower[lower.argmax()]) + high)

@@ -27,9 +27,10 @@ class NoProviderError(MissingExtraError):
     """The onnxruntime that is installed was built without the provider that was asked for."""
 
     def __init__(self, provider: str, available: list[str]) -> None:
-        super().__init__(
-            provider, "", f"This onnxruntime has {', '.join(available)}. For an NVIDIA GPU install"
-            " onnxruntime-gpu in its place; for a Jetson, NVIDIA's wheel.")
+        self.package, self.extra = "onnxruntime-gpu", ""
+        InputError.__init__(
+            self, f"this onnxruntime has no {provider}, only {', '.join(available)}.",
+            "For an NVIDIA GPU install onnxruntime-gpu in its place; on a Jetson NVIDIA's wheel.")
 
 
 class CudaBackend(OnnxBackend):

@@ -265,6 +265,16 @@ def test_predict_says_what_it_rests_on(predicted: dict[str, Any]) -> None:
         assert (each["by_instructions"] is not None) == (each["variant"] == "native-int8")
 
 
+def test_the_longest_decision_stands_beside_the_budget(predicted: dict[str, Any]) -> None:
+    (told,) = predicted["decisions"]
+    assert "patches and, unsure, on all" in predicted["passes"]
+    budget = load_board("rpi-4b").budget
+    assert budget is not None
+    assert told["budget_p99_ms"] == budget.p99_ms
+    passed = [each["by_instructions"] for each in predicted["predictions"] if each["by_instructions"]]
+    assert told["longest_us"][0] > 2 * passed[0]["fast_us"]
+
+
 def test_fewer_tokens_are_predicted_from_the_same_measurement() -> None:
     result = CliRunner().invoke(app, ["boards", "predict", "rpi-5", "--tokens", "16"])
     assert result.exit_code == 0, result.output

@@ -149,7 +149,12 @@ def _print_prediction(found: dict[str, Any]) -> None:
                       f"{_ms(each['fast_us'])} … {_ms(each['slow_us'])}", _ms(each["floor_us"]),
                       f"{_ms(second['fast_us'])} … {_ms(second['slow_us'])}" if second else "–")
         before = each["board"]
-    _print_tables(here, there)
+    whole = _table("board", "longest decision, ms, by instructions", "budget, p99, ms")
+    for each in found["decisions"]:
+        ends = each["longest_us"]
+        whole.add_row(each["board"], f"{_ms(ends[0])} … {_ms(ends[1])}" if ends else "–",
+                      _cell(each["budget_p99_ms"], "g"))
+    _print_tables(here, there, whole)
     work = found["work"]
     typer.echo(f"One pass, one thread: {work['macs'] / 1e6:.1f} million multiply-accumulates,"
                f" {found['sizes']['tokens']} tokens. A reading takes {found['passes']}. No board was measured"

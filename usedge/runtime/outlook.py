@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from usedge.boards.instructions import Opinion, opinion, read_counts
-from usedge.boards.predict import Checked, Measured, check, floor_us, predict, spread
+from usedge.boards.instructions import Opinion, longest_us, opinion, read_counts
+from usedge.boards.predict import Checked, Measured, check, core_of, floor_us, predict, spread
 from usedge.boards.profile import BoardProfile
 from usedge.boards.work import Sizes, Work, count, native_sizes, sizes_of
 from usedge.bundle import Bundle, read_bundle
@@ -45,12 +45,34 @@ def outlook(path: Path | None, boards: Sequence[BoardProfile], tokens: int | Non
     return {
         "kind": "predicted", "bundle": {"name": bundle.name, "sha256": bundle.sha256},
         "sizes": asdict(sizes), "work": _work(work),
-        "passes": "one pass, and a second where it finds an echo" if bundle.spec.zoom else "one pass",
+        "passes": _passes(bundle),
         "host": {**facts, "measured": [_row(each) for each in measured],
                  "check": [_checked(each) for each in checked]},
         "spread": round(factor, 3),
         "predictions": _predictions(boards, work, sizes, shown, factor),
+        "decisions": [_decision(board, sizes, few(bundle, sizes)) for board in boards if core_of(board)],
     }
+
+
+def few(bundle: Bundle, sizes: Sizes) -> int:
+    """Tokens that a pass looks at first: all of them where the bundle never looks at fewer."""
+    glance = bundle.thresholds.glance
+    return max(1, sizes.tokens * glance.patches // bundle.spec.n_patches) if glance else sizes.tokens
+
+
+def _passes(bundle: Bundle) -> str:
+    glance = bundle.thresholds.glance
+    told = "one pass, and a second where it finds an echo" if bundle.spec.zoom else "one pass"
+    if glance is None:
+        return told
+    return f"{told}, each on {glance.patches} of {bundle.spec.n_patches} patches and, unsure, on all"
+
+
+def _decision(board: BoardProfile, sizes: Sizes, first: int) -> dict[str, Any]:
+    """The longest decision by counted instructions, µs, beside the budget that it must keep."""
+    longest = longest_us(board, sizes, first, read_counts())
+    return {"board": board.id, "longest_us": longest and [round(each, 1) for each in longest],
+            "budget_p99_ms": board.budget and board.budget.p99_ms}
 
 
 def bundle_sizes(bundle: Bundle) -> Sizes:

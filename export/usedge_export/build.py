@@ -23,15 +23,17 @@ from usedge.labelled import load_labelled
 from usedge.meter import host_facts
 from usedge.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from usedge.sparse import Ask, few
+from usedge_export.calibration_set import CalibrationSet
 from usedge_export.golden_choice import choose
-from usedge_export.litert_variant import litert_fp32, litert_int8
+from usedge_export.litert_variant import litert_fp32, litert_int8, litert_static
 from usedge_export.material import Material, labelled, synthetic
 from usedge_export.native_variant import native_int8
 from usedge_export.onnx_plain import without_notes
+from usedge_export.onnx_static import onnx_static
 from usedge_export.onnx_variant import onnx_fp32, onnx_int8
 from usedge_export.operating import calibration, no_echo_limit
 from usedge_export.parity import Figures
-from usedge_export.recipe import NATIVE, OperatingSettings, Recipe
+from usedge_export.recipe import NATIVE, STATIC, OperatingSettings, Recipe, runtime_and_precision
 from usedge_export.trial import Trial, measure, open_variants, run
 from usedge_export.verdict import choose_defaults, gate, near_fp32, stored
 
@@ -43,6 +45,10 @@ def _onnx_plain(model: nn.Module, n_samples: int) -> bytes:
 CONVERTERS: dict[str, tuple[Callable[[nn.Module, int], bytes], Callable[[bytes], bytes]]] = {
     "litert": (litert_fp32, litert_int8),
     "onnx": (_onnx_plain, onnx_int8),
+}
+STATIC_CONVERTERS: dict[str, Callable[[bytes, CalibrationSet], bytes]] = {
+    "litert": litert_static,
+    "onnx": onnx_static,
 }
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer",
             "ai-edge-litert", "numpy")
@@ -87,7 +93,8 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     thresholds = _thresholds(folder, checkpoint, recipe.operating, calibrate, say)
     patch_ns = 1e3 * recipe.parity.gate_us / checkpoint.spec.n_patches
     model = checkpoint.model()
-    contents = convert(model, checkpoint.spec.n_samples, recipe.variants, say)
+    calibration_set = _calibration_set(checkpoint, recipe, materials[1:])
+    contents = convert(model, checkpoint.spec.n_samples, recipe.variants, say, calibration_set)
     models = open_variants(contents)
     say(f"comparing and timing on {' + '.join(f'{len(each.x)} {each.name}' for each in materials)} A-scans")
     trials = [run(model, models, material) for material in materials]
@@ -104,6 +111,8 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
                 for name in accepted}
     original = trials[0].original(thresholds.no_echo, patch_ns)
     provenance = _provenance(folder, checkpoint, recipe, calibrate) | {"torch": original, "refused": refused}
+    if calibration_set is not None:
+        provenance["calibration_set"] = calibration_set.to_dict()
     parts = BundleParts(out.stem, checkpoint.spec, thresholds, variants, golden, provenance)
     bundle = write_bundle(out, parts)
     return Exported(bundle, original, measured, refused, time.monotonic() - begun)
@@ -137,8 +146,17 @@ def _materials(checkpoint: Checkpoint, recipe: Recipe, calibrate: Path | None) -
     return [synthetic(recipe.parity, checkpoint.spec), *own]
 
 
-def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say) -> dict[str, bytes]:
-    """The model file of each variant in ``names``; fp32 is made on the way to int8 in any case."""
+def _calibration_set(checkpoint: Checkpoint, recipe: Recipe, own: list[Material]) -> CalibrationSet | None:
+    if recipe.calibration is None:
+        return None
+    return CalibrationSet.gather(recipe.calibration, checkpoint.spec, own[0] if own else None)
+
+
+def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say,
+            chosen: CalibrationSet | None = None) -> dict[str, bytes]:
+    """The model file of each variant in ``names``; fp32 is made on the way to int8 in any case, and
+    ``chosen`` fixes the ranges of static int8.
+    """
     contents = {}
     for runtime, (to_fp32, to_int8) in CONVERTERS.items():
         wanted = [name for name in names if name.startswith(runtime)]
@@ -148,6 +166,9 @@ def convert(model: nn.Module, n_samples: int, names: tuple[str, ...], say: Say) 
         made = {f"{runtime}-fp32": to_fp32(model, n_samples)}
         if f"{runtime}-int8" in wanted:
             made[f"{runtime}-int8"] = to_int8(made[f"{runtime}-fp32"])
+        if chosen is not None and f"{runtime}-{STATIC}" in wanted:
+            say(f"fixing the ranges of static int8 on {len(chosen.x)} A-scans")
+            made[f"{runtime}-{STATIC}"] = STATIC_CONVERTERS[runtime](made[f"{runtime}-fp32"], chosen)
         contents.update({name: made[name] for name in wanted})
     if NATIVE in names:
         contents[NATIVE] = native_int8(model)
@@ -172,8 +193,7 @@ def _golden(trial: Trial, accepted: Mapping[str, Ask], limits: Thresholds, patch
 
 
 def _parts(name: str, content: bytes, parity: Figures, default: bool) -> VariantParts:
-    runtime, precision = name.split("-")
-    return VariantParts(runtime, precision, content, parity, default)
+    return VariantParts(*runtime_and_precision(name), content, parity, default)
 
 
 def _provenance(folder: Path, checkpoint: Checkpoint, recipe: Recipe,

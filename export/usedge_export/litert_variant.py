@@ -1,16 +1,22 @@
-"""TFLite variants: through StableHLO without tensorflow, then dynamic int8 per tensor."""
+"""TFLite variants: through StableHLO without tensorflow, then int8 per tensor, dynamic or static."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from usedge.backends.litert import SOME
+from usedge.backends.litert import SOME, WHOLE
+from usedge_export.calibration_set import CalibrationSet
 from usedge_export.forms import OfSome, counts, deployable
 from usedge_export.quiet import quiet
+
+HEADS = ".*Linear_(pointer|no_echo|classes).*"
+"""Linears that answer: in one int8 range for logits and places alike the places would be coarse."""
 
 
 def litert_fp32(model: nn.Module, n_samples: int) -> bytes:
@@ -51,3 +57,42 @@ def litert_int8(fp32: bytes) -> bytes:
                                      granularity=QuantGranularity.TENSORWISE)
         quantizer.quantize().export_model(str(target))
         return target.read_bytes()
+
+
+def litert_static(fp32: bytes, chosen: CalibrationSet) -> bytes:
+    """The flatbuffer ``fp32`` with int8 weights per tensor, and activations in the ranges of ``chosen``.
+
+    Raises InputError where ai-edge-quantizer cannot quantise it.
+    """
+    with quiet("ai-edge-quantizer"):
+        from ai_edge_quantizer.calibrator import Calibrator
+        from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
+        from ai_edge_quantizer.quantizer import Quantizer
+        from ai_edge_quantizer.recipe_manager import RecipeManager
+        from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+        quantizer = Quantizer(fp32)
+        linear, per_tensor = TFLOperationName.FULLY_CONNECTED, QuantGranularity.TENSORWISE
+        quantizer.add_static_config(regex=".*", operation_name=linear, activation_num_bits=8,
+                                    weight_num_bits=8, weight_granularity=per_tensor)
+        quantizer.add_dynamic_config(regex=HEADS, operation_name=linear, num_bits=8, granularity=per_tensor)
+        # Its own way of calibrating forgets: a moving average, which cuts off the largest echoes.
+        ranges = Calibrator(fp32, num_threads=1, qsv_update_func=min_max_update)
+        recipe = RecipeManager()
+        recipe.load_quantization_recipe(quantizer.get_quantization_recipe())
+        ranges.calibrate(_asked(fp32, chosen), recipe)
+        return bytes(quantizer.quantize(ranges.get_model_qsvs()).quantized_model or b"")
+
+
+def _asked(fp32: bytes, chosen: CalibrationSet) -> dict[str, list[dict[str, Any]]]:
+    """Every A-scan for every signature of ``fp32``, with its most telling patches where that takes few."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    asked = {}
+    for name in Interpreter(model_content=fp32).get_signature_list():
+        if name == WHOLE:
+            asked[name] = [{"args_0": x} for x in chosen.rows()]
+        else:
+            some = chosen.some(int(name.removeprefix(SOME)))
+            asked[name] = [{"args_0": x, "args_1": places.astype(np.int32)} for x, places in some]
+    return asked

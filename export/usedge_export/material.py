@@ -15,7 +15,7 @@ from usedge.errors import InputError
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.spec import SignalSpec
 from usedge.training.stream import CHUNK, Batch, Prepare, SynthStream
-from usedge_export.recipe import ParitySettings
+from usedge_export.recipe import CalibrationSettings, ParitySettings
 
 Float32 = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ class Material:
     onset: Float32
 
 
-def synthetic(settings: ParitySettings, spec: SignalSpec) -> Material:
+def synthetic(settings: ParitySettings | CalibrationSettings, spec: SignalSpec) -> Material:
     """Seeded synthetic A-scans through the preprocessing that training and device share."""
     stream = SynthStream(settings.preset, settings.seed, CHUNK, spec)
     parts = [stream[i] for i in range(-(-settings.ascans // CHUNK))]

@@ -18,10 +18,8 @@ else:
 
 NATIVE = "native-int8"
 STATIC = "int8-static"
-VARIANTS = ("litert-fp32", "litert-int8", f"litert-{STATIC}", "onnx-fp32", "onnx-int8", f"onnx-{STATIC}", NATIVE)
-LINEARS, EVERY = "linears", "all"
-OPERATORS = (LINEARS, EVERY)
-"""What static variants compute in int8: the linears alone, or whatever the quantiser of the runtime can."""
+VARIANTS = ("litert-fp32", "litert-int8", f"litert-{STATIC}",
+            "onnx-fp32", "onnx-int8", f"onnx-{STATIC}", NATIVE)
 
 
 def _within(low: float, high: float = math.inf) -> Any:
@@ -40,12 +38,11 @@ class ParitySettings:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSettings:
-    """The calibration set of static variants: seeded synthetic A-scans, and ``operators``, which get ranges."""
+    """The calibration set of static variants: seeded synthetic A-scans."""
 
     preset: str
     seed: int = _within(0)
     ascans: int = _within(16, 1 << 14)
-    operators: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +98,8 @@ class OperatingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole recipe. ``required`` variants must pass the gate, or nothing is written; static ones alone need a
-    ``calibration`` set.
+    """A whole recipe. ``required`` variants must pass the gate, or nothing is written; static ones alone
+    need a ``calibration`` set.
     """
 
     name: str
@@ -172,7 +169,6 @@ def _check_calibration(path: Path, recipe: Recipe) -> None:
                              "Copy [calibration] from static.toml.")
         return
     known_name(chosen.preset, PRESETS, f"{path}: preset")
-    known_name(chosen.operators, OPERATORS, f"{path}: operators")
     if (chosen.preset, chosen.seed) == (recipe.parity.preset, recipe.parity.seed):
         raise InputError(f"{path}: calibration.seed is {chosen.seed}, as parity.seed is.",
                          "Give another: variants are judged on A-scans that did not fix their ranges.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from usedge.errors import GateFailedError
 from usedge_export.parity import Figures, faults
-from usedge_export.recipe import Recipe
+from usedge_export.recipe import STATIC, Recipe, runtime_and_precision
 from usedge_export.speed import TIMES
 
 NEAR_FP32 = 0.1
@@ -32,17 +32,22 @@ def gate(measured: Mapping[str, Figures], recipe: Recipe) -> dict[str, list[str]
 
 
 def choose_defaults(accepted: Mapping[str, Figures]) -> set[str]:
-    """int8 of each runtime, or fp32 where int8 is missing or slower; marks the slower in its figures.
+    """Dynamic int8 of each runtime, or else static int8, or else fp32: where those before are missing or
+    slower than fp32. Marks the slower in its figures.
 
     The median ratio over rounds is all of the timing that enters: what is stored must not vary with it.
     """
     chosen: dict[str, str] = {}
-    for name, values in sorted(accepted.items(), key=lambda each: not each[0].endswith("int8")):
+    for name, values in sorted(accepted.items(), key=lambda each: _rank(each[0])):
         values["slower_than_fp32"] = (values["ratio_fp32"] or 0.0) > 1.0
-        runtime = name.partition("-")[0]
+        runtime, _ = runtime_and_precision(name)
         if runtime not in chosen or accepted[chosen[runtime]]["slower_than_fp32"]:
             chosen[runtime] = name
     return set(chosen.values())
+
+
+def _rank(name: str) -> tuple[bool, bool]:
+    return name.endswith("fp32"), name.endswith(STATIC)
 
 
 def stored(values: Figures) -> Figures:
@@ -55,4 +60,4 @@ def near_fp32(accepted: Mapping[str, Figures]) -> list[str]:
     return [f"{name} takes {values['ratio_fp32']:.2f} of the time of fp32: another export may call it"
             f" {'faster' if values['slower_than_fp32'] else 'slower'}, and then its bundle differs"
             for name, values in accepted.items()
-            if name.endswith("int8") and abs((values["ratio_fp32"] or 0.0) - 1.0) <= NEAR_FP32]
+            if not name.endswith("fp32") and abs((values["ratio_fp32"] or 0.0) - 1.0) <= NEAR_FP32]

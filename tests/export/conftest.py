@@ -62,3 +62,26 @@ def contents(checkpoint: Path, recipe: Recipe) -> dict[str, bytes]:
     from usedge_export.build import convert
 
     return convert(load_checkpoint(checkpoint).model(), SPEC.n_samples, recipe.variants, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def net() -> Any:
+    """An untrained one-layer ToFNet with a convolutional stem."""
+    torch = pytest.importorskip("torch", reason="checkpoints need the extra 'train'")
+    from usedge.models.config import MAEConfig
+    from usedge.models.nets import ToFNet
+
+    torch.manual_seed(1)
+    config = MAEConfig(d_model=32, heads=2, d_head=16, mlp_hidden=32, encoder_layers=1, stem="conv")
+    return ToFNet(SPEC, config).eval()
+
+
+@pytest.fixture(scope="session")
+def fp32(net: Any) -> dict[str, bytes]:
+    """``net`` in fp32, by runtime."""
+    for package in ("onnx", "onnxscript", "litert_torch"):
+        pytest.importorskip(package, reason="conversion needs the extra 'export'")
+    from usedge_export.litert_variant import litert_fp32
+    from usedge_export.onnx_variant import onnx_fp32
+
+    return {"litert": litert_fp32(net, SPEC.n_samples), "onnx": onnx_fp32(net, SPEC.n_samples)}

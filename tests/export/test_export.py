@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from usedge.backends import open_backend
 from usedge.bundle import Bundle, Thresholds, check_golden, read_bundle
 from usedge.errors import GateFailedError, InputError, MissingExtraError
+from usedge.spec import SignalSpec
 from usedge.synth import generate
 from usedge_export import cli
-from usedge_export.recipe import Recipe
+from usedge_export.recipe import CalibrationSettings, Recipe
 
 torch = pytest.importorskip("torch", reason="export starts from a torch checkpoint: extra 'export'")
 for package in ("safetensors", "onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
@@ -28,7 +29,9 @@ for package in ("safetensors", "onnx", "onnxscript", "onnxruntime", "litert_torc
 from usedge.models.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from usedge.models.mae import MaskedAutoencoder  # noqa: E402
 from usedge_export import build  # noqa: E402
+from usedge_export.calibration_set import CalibrationSet  # noqa: E402
 
+SPEC = SignalSpec()
 VARIANTS = ["litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8"]
 
 
@@ -123,10 +126,16 @@ def test_converters_keep_quiet_and_give_the_same_bytes_in_another_process(
 ) -> None:
     program = (
         "import sys; from pathlib import Path; from usedge.models.checkpoint import load_checkpoint;"
-        "from usedge_export.build import CONVERTERS; model = load_checkpoint(Path(sys.argv[1])).model();"
+        "from usedge.spec import SignalSpec; from usedge_export.calibration_set import CalibrationSet;"
+        "from usedge_export.recipe import CalibrationSettings as Settings;"
+        "from usedge_export.build import CONVERTERS, STATIC_CONVERTERS;"
+        "model = load_checkpoint(Path(sys.argv[1])).model();"
+        "chosen = CalibrationSet.gather(Settings('field', 61803, 16), SignalSpec(), None);"
         "made = [to_fp32(model, 2048) for to_fp32, _ in CONVERTERS.values()];"
         "both = zip(made, CONVERTERS.values(), strict=True);"
         "made += [to_int8(fp32) for fp32, (_, to_int8) in both];"
+        "static = zip(made, STATIC_CONVERTERS.values());"
+        "made += [to_static(fp32, chosen) for fp32, to_static in static];"
         "[Path(str(i)).write_bytes(each) for i, each in enumerate(made)];"
         "print('out'); print('err', file=sys.stderr)"
     )
@@ -136,6 +145,9 @@ def test_converters_keep_quiet_and_give_the_same_bytes_in_another_process(
     assert (ran.stdout, ran.stderr) == ("out\n", "err\n")
     for i, name in enumerate(("litert-fp32", "onnx-fp32", "litert-int8", "onnx-int8")):
         assert (tmp_path / str(i)).read_bytes() == contents[name], name
+    chosen = CalibrationSet.gather(CalibrationSettings("field", 61803, 16), SPEC, None)
+    for i, (runtime, to_static) in enumerate(build.STATIC_CONVERTERS.items(), start=4):
+        assert (tmp_path / str(i)).read_bytes() == to_static(contents[f"{runtime}-fp32"], chosen), runtime
 
 
 def test_variants_name_no_file_of_the_machine_that_made_them(exported: build.Exported) -> None:

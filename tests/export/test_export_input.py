@@ -123,6 +123,17 @@ def test_calibration_files(checkpoint: Path, tmp_path: Path, refused: Any, name:
     assert told in said
 
 
+@pytest.mark.parametrize("name", ["short", "short RF", "constant", "nan", "labels"])
+def test_calibration_files_that_would_fix_ranges(checkpoint: Path, tmp_path: Path, refused: Any, name: str
+                                                 ) -> None:
+    changes, told = CALIBRATIONS[name]
+    path = tmp_path / "tank.npz"
+    np.savez(path, **calibration(**changes))
+    said = refused(checkpoint, "--recipe", "static", "--calibrate", path)
+    assert f"{path}" in said
+    assert told in said
+
+
 def test_a_cut_calibration_file(checkpoint: Path, tmp_path: Path, refused: Any) -> None:
     path = tmp_path / "tank.npz"
     np.savez(path, **calibration())

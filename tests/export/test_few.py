@@ -18,7 +18,7 @@ for package in ("onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_qu
 
 from usedge.models.config import MAEConfig  # noqa: E402
 from usedge.models.nets import ToFNet  # noqa: E402
-from usedge_export.litert_variant import litert_fp32, litert_int8  # noqa: E402
+from usedge_export.litert_variant import litert_int8  # noqa: E402
 from usedge_export.onnx_variant import onnx_fp32, onnx_int8  # noqa: E402
 
 SPEC = SignalSpec()
@@ -26,17 +26,9 @@ X = np.random.default_rng(3).standard_normal((1, 2048)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def net() -> ToFNet:
-    torch.manual_seed(1)
-    config = MAEConfig(d_model=32, heads=2, d_head=16, mlp_hidden=32, encoder_layers=1, stem="conv")
-    return ToFNet(SPEC, config).eval()
-
-
-@pytest.fixture(scope="module")
-def opened(net: ToFNet) -> dict[str, Backend]:
-    litert, onnx = litert_fp32(net, 2048), onnx_fp32(net, 2048)
-    files = {"litert-fp32": litert, "litert-int8": litert_int8(litert),
-             "onnx-fp32": onnx, "onnx-int8": onnx_int8(onnx)}
+def opened(fp32: dict[str, bytes]) -> dict[str, Backend]:
+    files = {"litert-fp32": fp32["litert"], "litert-int8": litert_int8(fp32["litert"]),
+             "onnx-fp32": fp32["onnx"], "onnx-int8": onnx_int8(fp32["onnx"])}
     return {name: open_backend(name.partition("-")[0], content) for name, content in files.items()}
 
 

@@ -121,6 +121,14 @@ def test_slower_than_fp32_is_marked_and_never_default() -> None:
     assert accepted["litert-int8"]["slower_than_fp32"] is True
 
 
+def test_static_int8_is_the_default_only_where_dynamic_is_missing_or_slower() -> None:
+    static = {"onnx-int8-static": took(800, 0.5), "onnx-fp32": took(1200, 1.0)}
+    assert choose_defaults({**static, "onnx-int8": took(900, 0.6)}) == {"onnx-int8"}
+    assert choose_defaults(static) == {"onnx-int8-static"}
+    assert choose_defaults({**static, "onnx-int8": took(1300, 1.1)}) == {"onnx-int8-static"}
+    assert choose_defaults({**static, "onnx-int8-static": took(1300, 1.1)}) == {"onnx-fp32"}
+
+
 def test_what_is_stored_holds_no_time() -> None:
     accepted = {"litert-int8": PERFECT | took(880, 0.5)}
     choose_defaults(accepted)
@@ -132,5 +140,7 @@ def test_a_verdict_that_another_export_may_turn_is_told() -> None:
                       "native-int8": took(400, None), "onnx-fp32": took(900, 1.0)}) == []
     accepted = {"onnx-int8": took(900, 0.98)}
     choose_defaults(accepted)
+    assert near_fp32({"onnx-int8-static": took(900, 1.05) | {"slower_than_fp32": True}})[0].startswith(
+        "onnx-int8-static takes 1.05 of the time of fp32: another export may call it faster")
     assert near_fp32(accepted) == ["onnx-int8 takes 0.98 of the time of fp32: another export may call it"
                                    " slower, and then its bundle differs"]

@@ -29,11 +29,10 @@ from usedge_bench.peers import Times, peer_rows
 from usedge_bench.percentiles import disagreement, summary
 from usedge_bench.report import LatencyReport, common
 from usedge_bench.suite import LatencySuite
-from usedge_bench.wire import Child, child
+from usedge_bench.wire import Child, child, end_of
 
 TAIL_LIMIT = 4.0
 """p99 / p50 above which a run is called unstable."""
-COLD_START_S = 30.0
 METER_BLOCK = 50
 """Laps between two readings of the clock, so that the reading costs next to nothing."""
 PACE_TIMES = 50
@@ -139,7 +138,7 @@ def _cold_start(bundle: Bundle, suite: LatencySuite, folder: Path) -> tuple[floa
         assert process.stdout is not None
         process.stdout.readline()
         first_s = time.perf_counter() - begun
-        process.communicate(timeout=COLD_START_S)
+        end_of(process, "usedge run of 200 A-scans")
         return first_s, float(json.loads(told.read_text())["peak_rss_mb"])
     finally:
         emulator.terminate()

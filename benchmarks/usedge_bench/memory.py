@@ -28,11 +28,11 @@ from usedge_bench.percentiles import summary
 from usedge_bench.report import MemoryReport, common
 from usedge_bench.soak import PAGE_MB
 from usedge_bench.suite import MemorySuite
+from usedge_bench.wire import end_of
 
 SETTLED = 0.1
 """Of the A-scans: behind them caches are full, and growth is counted."""
 TOP = 5
-PATIENCE_S = 60.0
 METHOD = "threshold"
 """The classical picker beside the model."""
 
@@ -106,7 +106,7 @@ def _curve(options: list[str], suite: MemorySuite) -> dict[str, Any]:
                     pages = (Path("/proc") / str(process.pid) / "statm").read_text().split()[1]
                     points.append((n, round(int(pages) * PAGE_MB, 3)))
                     peak_mb = np.fmax(peak_mb, peak_rss_mb(process.pid))
-        process.wait(PATIENCE_S)
+        end_of(process, "usedge run")
     return curve_figures(points, float(peak_mb))
 
 

@@ -20,10 +20,9 @@ from usedge_bench.openloop import missing_readers
 from usedge_bench.page_cache import drop, files_read
 from usedge_bench.report import StartupReport, common
 from usedge_bench.suite import StartupSuite
-from usedge_bench.wire import Child, child
+from usedge_bench.wire import Child, child, end_of
 
 COLD, WARM = "cold", "warm"
-PATIENCE_S = 60.0
 Command = tuple[str, list[str]]
 """A module and its arguments, the port being "PORT"."""
 
@@ -95,7 +94,7 @@ def _first_reading_s(command: Command, transducer: Child, suite: StartupSuite, c
         assert process.stdout is not None
         line = process.stdout.readline()
         took = time.perf_counter() - begun
-        process.communicate(timeout=PATIENCE_S)
+        end_of(process, module)
     transducer.ask()
     if not line:
         raise LinkError(f"{module} ended without a reading, with status {process.returncode}.")

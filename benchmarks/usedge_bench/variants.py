@@ -21,7 +21,7 @@ import numpy as np
 from usedge.ascan import AScan, cut_gate
 from usedge.backends import Backend, open_backend
 from usedge.bundle import Bundle, Variant
-from usedge.errors import InputError, MissingExtraError
+from usedge.errors import InputError, LinkError, MissingExtraError
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.metrics import judge
 from usedge.runtime.choice import choose
@@ -225,7 +225,11 @@ def _start(each: Contender, bundle: Bundle, suite: VariantsSuite) -> dict[str, f
     command = [sys.executable, "-c", PROBE, str(bundle.path), each.variant.name, str(suite.samples)]
     for _ in range(suite.starts):
         begun = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        except subprocess.SubprocessError as error:
+            raise LinkError(f"a fresh process with {each.name} came to no decision: {error}.",
+                            "Is the machine busy, or out of memory? Run again.") from None
         took.append(time.perf_counter() - begun)
         rss.append(json.loads(done.stdout)["rss_mb"])
     return {"rss_mb": round(median(rss), 1), "cold_start_s": round(median(took), 3)}

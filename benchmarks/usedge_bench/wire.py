@@ -19,6 +19,7 @@ from usedge.errors import LinkError
 from usedge_bench.conditions import on_cores
 
 ADC_BITS = 16
+PATIENCE_S = 120.0
 POOL = 128
 """A-scans that are sent in turn, as many as ``sim://`` has."""
 
@@ -59,6 +60,17 @@ def child(name: str, module: str, *arguments: str, cores: set[int]) -> Iterator[
             yield Child(name, process)
         finally:
             process.kill()  # it holds nothing that is worth an orderly end
+
+
+def end_of(process: subprocess.Popen[str], what: str) -> None:
+    """Wait until ``process`` ends by itself; raises LinkError, and ends it, when that takes too long."""
+    try:
+        process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise LinkError(f"{what} did not end within {PATIENCE_S:g} s.",
+                        "Is the machine busy? Close other programs and run again.") from None
 
 
 def answers(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

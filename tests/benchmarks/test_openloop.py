@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from usedge.pointer import decode_one
 from usedge.preprocess import Preprocessor
 from usedge.resources import shipped_bundle, suite
 from usedge.synth import FS_HZ, generate
-from usedge_bench import openloop, throughput
+from usedge_bench import openloop, throughput, wire
 from usedge_bench.contender import ONE_PASS, PLAIN, USEDGE
 from usedge_bench.openloop import Stretch, fates
 from usedge_bench.plain import decode, normalise
@@ -34,6 +37,15 @@ def report() -> dict[str, Any]:
     small = OpenLoopSuite(prfs_hz=(20.0, 100.0), rounds=2, stretch_s=0.3, warmup=2, grace_s=20.0,
                           samples=2048, seed=8)
     return dict(openloop.run_openloop(read_bundle(shipped_bundle()), small, lambda _: None))
+
+
+def test_a_process_that_does_not_end_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "PATIENCE_S", 0.2)
+    asleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with subprocess.Popen(asleep, text=True) as process, \
+            pytest.raises(LinkError, match=r"usedge run did not end within 0\.2 s\. Is the machine busy"):
+        wire.end_of(process, "usedge run")
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_every_ascan_that_was_due_is_in_the_figures(report: dict[str, Any]) -> None:

@@ -146,7 +146,19 @@ def test_no_text_of_a_report_is_markup(suite: str) -> None:
 def test_a_column_of_numbers_alone_stands_to_the_right() -> None:
     shown = table(["name", "µs", "said"], [["a", "1,000", "10 – 20 s"], ["b", "–", "well"]])
     assert re.findall(r'<td class="number">(.*?)</td>', shown) == ["1,000", "–"]
-    assert re.findall(r"<td>(.*?)</td>", shown) == ["a", "10 – 20 s", "b", "well"]
+    assert re.findall(r"<td>(.*?)</td>", shown) == ["10 – 20 s", "well"]
+    assert re.findall(r'<td class="whole">(.*?)</td>', shown) == ["a", "b"]
+    assert "whole" not in table(["name"], [["a name of some length"]])
+
+
+def test_many_parts_of_a_run_are_shown_when_asked_for() -> None:
+    report = every_report()["memory"]
+    assert "<details>" not in page(report)
+    one = report["conditions"]["parts"][0]
+    parts = [one | {"part": f"part {k}", "others_cores": k / 100} for k in range(20)]
+    found = Read(page(report | {"conditions": report["conditions"] | {"parts": parts}}))
+    assert "20 parts: at most 0.19 cores by others" in found.text
+    assert "part 7" in found.text
 
 
 def test_the_command_writes_the_page_of_a_stored_report(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from usedge_bench.report import as_table
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 AMOUNT = r"[-+]?[\d.,]+( ?(%|×|µs|ms|s|MB|kB|Hz|A-scans/s))?"
 NUMBER = re.compile(rf"{AMOUNT}( [–-] {AMOUNT})?|–|never|none|")
+UNBROKEN, PARTS = 10, 12
+"""Characters of a first cell that are not broken; parts of a run that are shown without being asked for."""
 STRONG = re.compile(r"\*\*([^*]+)\*\*")
 CODE = re.compile(r"`([^`]*)`")
 
@@ -128,6 +130,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     right += [False] * (len(head) - len(right))
 
     looks = [' class="number"' if each else "" for each in right]
+    if rows and all(len(row[0]) <= UNBROKEN for row in rows):
+        looks[0] = ' class="whole"'
 
     def row(cells: Sequence[str], tag: str) -> str:
         shown = "".join(f"<{tag}{look}>{_inline(cell)}</{tag}>"
@@ -165,7 +169,19 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
         head = ("part", "s", "own cores", "others' cores", "stolen cores", "hottest, °C", "clock, MHz")
         keys = ("part", "seconds", "own_cores", "others_cores", "steal_cores", "hottest_c", "clock_mhz")
         rows = [["–" if part[key] is None else str(part[key]) for key in keys] for part in parts]
-        yield f'<h2>What else the machine did</h2>\n<div class="tables">{table(head, rows)}</div>'
+        shown = f'<div class="tables">{table(head, rows)}</div>'
+        if len(parts) > PARTS:
+            shown = f"<details><summary>{_worst(parts)}</summary>\n{shown}</details>"
+        yield f"<h2>What else the machine did</h2>\n{shown}"
+
+
+def _worst(parts: list[dict[str, Any]]) -> str:
+    """The most of what disturbs, over all parts."""
+    told = []
+    for key, what in (("others_cores", "cores by others"), ("steal_cores", "cores stolen")):
+        values = [part[key] for part in parts if part[key] is not None]
+        told += [f"at most {max(values):.2f} {what}"] if values else []
+    return f"{len(parts)} parts: {', '.join(told)}" if told else f"{len(parts)} parts"
 
 
 def _foot(report: dict[str, Any]) -> str:

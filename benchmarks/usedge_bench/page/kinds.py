@@ -164,8 +164,11 @@ def curves(series: Mapping[str, tuple[Sequence[float], Values]], x_label: str, y
     return draw
 
 
-def points(groups: Mapping[str, Sequence[float]], label: str) -> Draw:
-    """Every value of each group as a point on a line of its own, its middle as a stroke."""
+def points(groups: Mapping[str, Sequence[float]], label: str, around: float = 0.0) -> Draw:
+    """Every value of each group as a point on a line of its own, its middle as a stroke.
+
+    From nought, or where that is not 0 ``around`` a value and as far as any is from it.
+    """
 
     def draw(axes: Axes) -> None:
         for place, (name, values) in enumerate(groups.items()):
@@ -173,7 +176,9 @@ def points(groups: Mapping[str, Sequence[float]], label: str) -> Draw:
             axes.plot(values, [place] * len(values), "o", color=colour, ms=5, alpha=0.6, mew=0, clip_on=False)
             axes.plot([float(np.median(values))] * 2, [place - 0.22, place + 0.22], color=INK, lw=1.6)
             _above(axes, place, short(name, ACROSS), 8.0)
-        axes.set(xlabel=label, ylim=(len(groups) - 0.5, -0.85), yticks=[], xlim=(0, None))
+        apart = max(abs(value - around) for values in groups.values() for value in values)
+        ends = (around - 1.1 * apart - 1.0, around + 1.1 * apart + 1.0) if around else (0.0, None)
+        axes.set(xlabel=label, ylim=(len(groups) - 0.5, -0.85), yticks=[], xlim=ends)
         axes.spines["left"].set_visible(False)
         axes.grid(visible=False, axis="y")
 

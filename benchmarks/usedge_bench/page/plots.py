@@ -66,7 +66,7 @@ def _rounds(rounds: list[dict[str, float]]) -> Iterator[Plot]:
             groups[name] = [100 * each / median(medians) for each in medians]
     if groups:
         yield Plot("Do the rounds agree?", "the median of each round over the middle of all: points apart"
-                   " tell of a machine that changed its pace", points(groups, "% of the middle round"),
+                   " tell of a machine that changed its pace", points(groups, "% of the middle round", 100.0),
                    bars_height_in(len(groups)))
 
 

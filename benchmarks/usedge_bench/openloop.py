@@ -165,7 +165,7 @@ def _apart(rows: list[OpenLoopRow], found: dict[tuple[str, float], Stretch], rou
             for row in rows if row["contender"] == USEDGE]
     why = [disagreement(f"usedge at {at}", latency, values, rounds) for latency, values, at in told]
     apart = [each[0] for each in why if each]
-    more = f" (and at {len(apart) - 1} other PRFs)" if len(apart) > 1 else ""
+    more = f" (so do those at {len(apart) - 1} more of its PRFs)" if len(apart) > 1 else ""
     return [f"{apart[0]}{more}"] if apart else []
 
 

@@ -39,6 +39,21 @@ def report() -> dict[str, Any]:
     return dict(openloop.run_openloop(read_bundle(shipped_bundle()), small, lambda _: None))
 
 
+def test_rounds_of_usedge_that_disagree_make_a_run_unstable() -> None:
+    rng, suite_of_4 = np.random.default_rng(3), OpenLoopSuite((20.0, 50.0), 4, 1.0, 1, 1.0, 2048, 8)
+
+    def stretch(paces: tuple[float, ...]) -> Stretch:
+        return Stretch([pace * us for pace in paces for us in rng.gamma(400.0, 5.0, 60)], [100.0] * 240)
+
+    calm, wild = (1.0, 1.0, 1.01, 1.0), (1.0, 1.5, 0.7, 1.2)
+    for paces, words in ((calm, []), (wild, ["usedge at 20 Hz p50 from", "at 1 more of its PRFs"])):
+        found = {(USEDGE, 20.0): stretch(paces), (USEDGE, 50.0): stretch(paces), (PLAIN, 20.0): stretch(wild)}
+        rows = [openloop._row(name, prf_hz, each, suite_of_4) for (name, prf_hz), each in found.items()]
+        why = openloop._apart(rows, found, 4)
+        assert len(why) == bool(words)
+        assert all(word in why[0] for word in words)
+
+
 def test_a_process_that_does_not_end_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "PATIENCE_S", 0.2)
     asleep = [sys.executable, "-c", "import time; time.sleep(600)"]

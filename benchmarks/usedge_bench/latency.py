@@ -37,6 +37,8 @@ METER_BLOCK = 50
 """Laps between two readings of the clock, so that the reading costs next to nothing."""
 PACE_TIMES = 50
 """How often the fixed work is done in a round."""
+IDLE_WARMUP = 2
+"""First A-scans at the idle PRF that are not counted: the port has just opened."""
 WHOLE = "wire_to_reading"
 
 
@@ -102,8 +104,8 @@ def one_round(reader: Child, found: Found, suite: LatencySuite, watch: Watch, na
         add(found.stages, told, suite.warmup)
         found.dropped += told["dropped"]
     with watch.part(f"idle, {name}"):
-        count = share_of(suite.idle_ascans, rounds)
-        add(found.idle, _streamed(reader, suite, cores, count, suite.idle_prf_hz), 0)
+        count = share_of(suite.idle_ascans, rounds) + IDLE_WARMUP
+        add(found.idle, _streamed(reader, suite, cores, count, suite.idle_prf_hz), IDLE_WARMUP)
     with watch.part(f"burst, {name}"):
         found.bursts.append(_streamed(reader, suite, cores, share_of(suite.burst, rounds), 0.0))
     with watch.part(f"peers, {name}"):

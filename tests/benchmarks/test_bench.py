@@ -65,6 +65,7 @@ def test_every_stage_has_its_percentiles(report: dict[str, dict[str, dict[str, f
 
 def test_every_value_is_stored_without_the_warm_up(report: dict[str, dict[str, list[float]]]) -> None:
     assert {len(values) for values in report["values_us"].values()} == {30}
+    assert report["stages_idle"]["wire_to_reading"]["n"] == 20  # type: ignore[index]
 
 
 def test_peers_are_timed_in_the_same_run(report: dict[str, list[dict[str, float]]]) -> None:

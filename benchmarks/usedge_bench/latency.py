@@ -98,17 +98,17 @@ def add(values: dict[str, list[float]], found: dict[str, Any], warmup: int) -> N
 def one_round(reader: Child, found: Found, suite: LatencySuite, watch: Watch, name: str) -> None:
     """A share of every part but the cold starts, by a process that has just started."""
     cores, rounds, asleep_s = cores_apart()[1], suite.rounds, 0.5 / suite.prf_hz
-    with watch.part(f"streaming, {name}"):
+    with watch.part(f"streaming of {name}"):
         count = share_of(suite.ascans, rounds) + suite.warmup
         told = _streamed(reader, suite, cores, count, suite.prf_hz)
         add(found.stages, told, suite.warmup)
         found.dropped += told["dropped"]
-    with watch.part(f"idle, {name}"):
+    with watch.part(f"idle of {name}"):
         count = share_of(suite.idle_ascans, rounds) + IDLE_WARMUP
         add(found.idle, _streamed(reader, suite, cores, count, suite.idle_prf_hz), IDLE_WARMUP)
-    with watch.part(f"burst, {name}"):
+    with watch.part(f"burst of {name}"):
         found.bursts.append(_streamed(reader, suite, cores, share_of(suite.burst, rounds), 0.0))
-    with watch.part(f"peers, {name}"):
+    with watch.part(f"peers of {name}"):
         found.pace += reader.ask(do="pace", times=PACE_TIMES, asleep_s=asleep_s)["values_us"]
         told = reader.ask(do="peers", turns=share_of(suite.peer_rounds, rounds), block=suite.peer_block,
                           samples=suite.samples, seed=suite.seed, asleep_s=asleep_s)
@@ -179,7 +179,7 @@ def run_latency(bundle: Bundle, suite: LatencySuite, say: Callable[[str], None])
                 reader.ask()
                 one_round(reader, found, suite, watch, f"round {turn + 1}")
             for _ in range(turn, suite.cold_starts, suite.rounds):
-                with watch.part(f"start, round {turn + 1}"):
+                with watch.part(f"start of round {turn + 1}"):
                     found.starts.append(_cold_start(bundle, suite, Path(folder)))
     return _report(bundle, suite, watch, found)
 

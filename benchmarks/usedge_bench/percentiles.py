@@ -25,6 +25,8 @@ CONFIDENCE = 0.95
 CHUNK = 1 << 21
 AGREE = 0.1
 """A run is unstable where another one's p50 may lie further than this from its own, as a part of it."""
+BEYOND = 3.0
+"""The same, above which no interval is told."""
 
 Floats = NDArray[np.float64]
 
@@ -109,9 +111,10 @@ def disagreement(what: str, told: dict[str, Any], values: ArrayLike, rounds: int
     if apart <= AGREE:
         return []
     medians = [float(np.median(part)) for part in np.array_split(np.asarray(values, np.float64), rounds)]
+    other = f"may give {ends[0]:,.0f} to {ends[1]:,.0f}" if apart < BEYOND else "may give anything"
     return [f"the {rounds} rounds disagree: {what} p50 from {min(medians):,.0f} to {max(medians):,.0f} µs,"
-            f" another run may give {ends[0]:,.0f} to {ends[1]:,.0f}; run again, with nothing beside, under"
-            " the governor performance, or quote ratios alone"]
+            f" another run {other}; run again, with nothing beside, under the governor performance, or quote"
+            " ratios alone"]
 
 
 def share_interval(hits: NDArray[np.bool_], seed: int, rounds: int = 1) -> list[float] | None:

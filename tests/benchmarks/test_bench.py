@@ -161,6 +161,6 @@ def test_what_metering_costs_is_measured_for_every_stage(report: dict[str, dict[
 
 def test_the_report_says_what_went_on_beside_it(report: dict[str, dict[str, Any]]) -> None:
     parts = {part["part"]: part for part in report["conditions"]["parts"]}
-    assert list(parts) == [f"{what}, round {turn}" for turn in (1, 2)
+    assert list(parts) == [f"{what} of round {turn}" for turn in (1, 2)
                            for what in ("streaming", "idle", "burst", "peers", "start")][:-1]
     assert all(part["seconds"] > 0 and part["own_cores"] > 0 for part in parts.values())

@@ -177,6 +177,8 @@ def test_rounds_that_disagree_are_called_so_and_what_to_do() -> None:
     (why,) = disagreement("wire-to-reading", summary(wild, 1, rounds=10), wild, 10)
     assert why.startswith("the 10 rounds disagree: wire-to-reading p50 from ")
     assert "quote ratios" in why
+    (why,) = disagreement("two", summary([1.0] * 20 + [9.0] * 20, 1, rounds=2), [1.0] * 20 + [9.0] * 20, 2)
+    assert "another run may give anything; run again" in why
     assert disagreement("one stretch", summary(wild, 1), wild, 1) == []
 
 

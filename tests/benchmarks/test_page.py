@@ -151,6 +151,13 @@ def test_a_column_of_numbers_alone_stands_to_the_right() -> None:
     assert "whole" not in table(["name"], [["a name of some length"]])
 
 
+def test_a_run_on_another_machine_shows_no_empty_budget() -> None:
+    board = {"board": "rpi-5", "counts": False, "why": "this machine is rpi-4b", "lines": []}
+    found = Read(page(latency_report(1, board=board)))
+    assert "This does not count for rpi-5, and nothing was judged." in found.text
+    assert "budget of rpi-5" not in found.text
+
+
 def test_many_parts_of_a_run_are_shown_when_asked_for() -> None:
     report = every_report()["memory"]
     assert "<details>" not in page(report)

@@ -153,7 +153,9 @@ def _board(report: dict[str, Any]) -> Iterator[str]:
         rows = [[line["name"], f"{line['measured']:.4g}", f"{line['limit']:g}",
                  "over" if line["over"] else "within"] for line in board["lines"]]
         head = (f"budget of {board['board']}", "measured", "limit", "verdict")
-        yield f'<h2>Budget</h2>\n<p>{escape(board["why"])}</p>\n<div class="tables">{table(head, rows)}</div>'
+        judged = f'<div class="tables">{table(head, rows)}</div>' if rows else (
+            f"<p>This does not count for {escape(board['board'])}, and nothing was judged.</p>")
+        yield f"<h2>Budget</h2>\n<p>{escape(board['why'])}</p>\n{judged}"
 
 
 def _settings(report: dict[str, Any]) -> Iterator[str]:

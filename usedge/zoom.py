@@ -27,7 +27,7 @@ STEPS_PER_OCTAVE = 16
 """Widths come on this ladder, so that a few resampling plans serve all."""
 FAR_CYCLES = 3.0
 """A second pass that moves the arrival further has found another echo."""
-LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 20.0, 0.8
+LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 20.0, 0.7
 """Chosen on fixed synthetic scenes under fresh noise: where arrivals repeat better than onsets, and the
 median way from the one to the other.
 """
@@ -35,7 +35,7 @@ SEEN_DB, CLEAR_DB = 25.0, 35.0
 """Between them the answer goes over from the network's onset to where the A-scan itself changes."""
 CHANGE_CYCLES = (6.0, 0.5)
 """The change is sought from so many cycles before the onset to so many after the arrival."""
-NEAR_CYCLES, MOST_LIKELY = 0.27, 4.0
+NEAR_CYCLES, MOST_LIKELY = 0.27, 2.0
 """A change this near the network's place, or in AIC this little less than there, confirms that place, which
 repeats better. The AIC counts samples; this, independent values, two of them a cycle.
 """

@@ -23,6 +23,8 @@ from usedge_bench.report import as_table
 from usedge_bench.reports.guard import baselines
 from usedge_bench.reports.hosts import hosts_table
 from usedge_bench.reports.read import read_report
+from usedge_bench.reports.shapes import SHAPES
+from usedge_bench.sinks import as_table as sinks_table
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -116,14 +118,15 @@ def _stored(path: Path) -> Any:
     if path.is_dir():
         return [report for _, report in baselines(path)]
     report = json.loads(path.read_text())
-    return read_report(path) if "suite" in report else report
+    return read_report(path) if report.get("suite") in SHAPES else report
 
 
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "latency": ("latency.json", as_table), "link": ("link.json", as_table),
-    **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup")},
+    **{name: (f"{name}.json", as_table) for name in ("openloop", "throughput", "memory", "startup", "soak")},
     "training": ("training.json", as_table), "variants": ("variants.json", as_table),
-    "accuracy": ("evaluate.json", accuracy_table), "hosts": (".", hosts_table),
+    "sinks": ("sinks.json", sinks_table), "accuracy": ("evaluate.json", accuracy_table),
+    "hosts": (".", hosts_table),
     "instructions": ("instructions.json", instructions_table),
     "opinion": ("instructions.json", opinion_table),
 }

@@ -72,7 +72,7 @@ class _Plan(NamedTuple):
     width: FloatArray
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _plan(n: int) -> _Plan:
     size = max(256, 1 << (n - 1).bit_length())
     return _Plan(size, np.hanning(n), math.ceil(max(size / 200, 3 * size / n)), *_bands(size, size // n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
@@ -9,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from usedge.ascan import AScan
 from usedge.errors import LinkError
-from usedge.meter import Histogram
 from usedge.reading import Reading
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
@@ -21,6 +22,7 @@ from usedge.sources import SourceOptions
 from usedge.sources.sim import SimSource
 from usedge.tof import Picker, classical_picker
 from usedge_bench.conditions import Watch
+from usedge_bench.percentiles import rank
 from usedge_bench.report import common
 from usedge_bench.suite import SoakSuite
 from usedge_firmware.ledger import read_ledger
@@ -29,6 +31,10 @@ SETTLED = 0.05
 """The first part, in which caches fill: growth and the first latencies are counted behind it."""
 WINDOW = 0.1
 """Part of the A-scans whose latencies are the first ones, and the last ones."""
+BLOCK = 1000
+"""A-scans that a p99 is taken of. Stalls of the link hold up half a percent of all A-scans, in few blocks:
+the median block has none, where the p99 of a whole tenth would tell how many stalls fell into it.
+"""
 RSS_POINTS = 200
 TOLD = 10
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -45,8 +51,9 @@ class Observer:
     name = "observer"
 
     def __init__(self, suite: SoakSuite, pull: Callable[[], None], say: Callable[[str], None]) -> None:
-        self.first, self.last = Histogram(), Histogram()
         self.rss_mb: list[float] = []
+        self.p99_us: list[tuple[int, float]] = []
+        self._block: list[float] = []
         self.settled_mb: float | None = None
         self._n = suite.ascans
         self._pull, self._say = pull, say
@@ -60,10 +67,11 @@ class Observer:
         """Take one reading; where it stands in the whole is told by its number, for the session is one."""
         self._lines.write(reading, gated)
         seq, n = reading.seq, self._n
-        if SETTLED * n <= seq < (SETTLED + WINDOW) * n:
-            self.first.add(round(reading.latency_us * 1e3))
-        elif seq >= (1.0 - WINDOW) * n:
-            self.last.add(round(reading.latency_us * 1e3))
+        self._block.append(reading.latency_us)
+        if len(self._block) >= min(BLOCK, WINDOW * n):
+            ordered = sorted(self._block)
+            self.p99_us.append((seq, round(ordered[rank(len(ordered), 0.99)], 1)))
+            self._block.clear()
         while self._pulls and seq >= self._pulls[0]:
             self._pulls.pop(0)
             self._pull()
@@ -80,6 +88,11 @@ class Observer:
     def growth_mb(self) -> float | None:
         """Memory at the end less that behind the first part, MB; None where it did not get that far."""
         return None if self.settled_mb is None else round(self.rss_mb[-1] - self.settled_mb, 2)
+
+    def typical_p99_us(self, begin: float, end: float) -> float | None:
+        """Median of the blocks' p99 between two parts of the A-scans; None without a block."""
+        own = [p99 for seq, p99 in self.p99_us if begin * self._n <= seq < end * self._n]
+        return round(median(own), 1) if own else None
 
     def _look(self, seq: int) -> None:
         self.rss_mb.append(round(rss_mb(), 3))
@@ -117,12 +130,14 @@ def run_soak(suite: SoakSuite, say: Callable[[str], None], picker: Picker | None
     report = _account(run, fates) | {
         "rss_growth_mb": observer.growth_mb,
         "threads_left": len(set(threading.enumerate()) - threads), "files_left": _open_files() - files,
-        "p99_first_us": _p99(observer.first), "p99_last_us": _p99(observer.last),
+        "p99_first_us": observer.typical_p99_us(SETTLED, SETTLED + WINDOW),
+        "p99_last_us": observer.typical_p99_us(1.0 - WINDOW, math.inf),
     }
     return {
         **common("soak", suite, watch), **report, "failed": _failed(report, suite),
         "ascans_per_s": round(fates["sent"] / seconds, 1), "faults": fates["faults"],
         "summary": run.summary(), "values_rss_mb": observer.rss_mb,
+        "values_p99_us": [p99 for _, p99 in observer.p99_us],
     }
 
 
@@ -160,10 +175,6 @@ def _failed(report: dict[str, Any], suite: SoakSuite) -> list[str]:
     if growth_mb is not None and growth_mb > suite.rss_limit_mb:
         failed.append(f"memory grew by {growth_mb} MB, limit {suite.rss_limit_mb:g}")
     return failed
-
-
-def _p99(histogram: Histogram) -> float | None:
-    return round(histogram.percentile_us(99.0), 1) if histogram.n else None
 
 
 def _open_files() -> int:

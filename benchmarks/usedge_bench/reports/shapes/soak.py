@@ -13,11 +13,13 @@ COUNTS = ("unaccounted", "threads_left", "files_left")
 COUNTED: dict[str, Description] = dict.fromkeys(
     ("sent", "received", "dropped", "corrupted", "reconnects", "duplicated", "queue_dropped",
      "deadline_misses", *COUNTS), "count")
+LATER: dict[str, Description] = {"values_p99_us?": ["number"]}
 KEYS = keys(
     "soak",
     **COUNTED,
     rss_growth_mb="number?", p99_first_us="number?", p99_last_us="number?", failed=["text"],
     seconds="number", ascans_per_s="number", faults=Each("count"), summary="any", values_rss_mb=["number"],
+    **LATER,
     **{f"{key}?": each for key, each in STABLE.items()},  # older reports lack them
 )
 

@@ -143,7 +143,8 @@ def _stretch(suite: SinksSuite, names: Sequence[str], prf_hz: float, samples: in
             os.sched_setaffinity(run.pid, core)
             watch = _Watch(run, suite.settle_s, n / prf_hz * RESERVE + PATIENCE_S)
             watch.wait()
-        told = json.loads(summary.read_text())
+        # What the folder is called is nobody's business but this run's.
+        told = json.loads(summary.read_text().replace(f"{folder}{os.sep}", ""))
     return {"prf_hz": prf_hz, "samples": samples, "ascans": n, "cores": watch.cores, "seconds": watch.seconds,
             "lost": losses(told, n, watch.lines), "deadline_misses": told["deadline_misses"],
             "latency_us": told["latency_us"], "peak_rss_mb": told["peak_rss_mb"], "sinks": told["sinks"],

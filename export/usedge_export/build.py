@@ -27,6 +27,7 @@ from usedge_export.calibration_set import CalibrationSet
 from usedge_export.golden_choice import choose
 from usedge_export.litert_variant import litert_fp32, litert_int8, litert_static
 from usedge_export.material import Material, labelled, synthetic
+from usedge_export.memory import rss_mb
 from usedge_export.native_variant import native_int8
 from usedge_export.onnx_plain import without_notes
 from usedge_export.onnx_static import onnx_static
@@ -100,7 +101,7 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     trials = [run(model, models, material) for material in materials]
     measured = measure(trials, models, thresholds.no_echo, patch_ns, recipe.speed)
     for name, content in contents.items():
-        measured[name]["bytes"] = len(content)
+        measured[name] |= {"bytes": len(content), "rss_mb": rss_mb(name, content, checkpoint.spec.n_samples)}
     refused = gate(measured, recipe)
     accepted = {name: models[name] for name in contents if name not in refused}
     golden = _golden(trials[0], accepted, thresholds, checkpoint.spec.patch, recipe)

@@ -25,7 +25,7 @@ PACKAGES = {
 """Import name → package of all that an export needs."""
 
 HEADINGS = ("variant", "agreement", "shift p50 ns", "p95 ns", "hit rate", "error ns", "p50 µs", "p99 µs",
-            "× onnx fp32", "MB", "")
+            "× onnx fp32", "MB", "RSS MB", "")
 
 app = new_app()
 
@@ -135,7 +135,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     parity = [_plain(row.get(key)) for key in ("shift_median_ns", "shift_p95_ns")]
     took = [_plain(row["p50_us"]), _plain(row["p99_us"]), _plain(row["ratio_onnx_fp32"], 2)]
     return [_percent(row.get("agreement")), *parity, _percent(row.get("hit_rate")),
-            _plain(row.get("error_median_ns")), *took, f"{row['bytes'] / 1e6:.2f}", verdict]
+            _plain(row.get("error_median_ns")), *took, f"{row['bytes'] / 1e6:.2f}",
+            _plain(row["rss_mb"]), verdict]
 
 
 def _percent(value: float | None) -> str:

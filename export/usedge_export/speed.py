@@ -13,7 +13,7 @@ from usedge.golden import Float32, Infer
 from usedge_export.recipe import SpeedSettings
 
 BASELINE = "onnx-fp32"
-TIMES = ("p50_us", "p99_us", "ratio_onnx_fp32", "ratio_fp32")
+TIMES = ("p50_us", "p99_us", "ratio_onnx_fp32", "ratio_fp32", "rss_mb")
 """Figures that differ from one export to the next: reported; a bundle bears the verdict on them alone."""
 
 

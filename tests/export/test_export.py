@@ -105,7 +105,7 @@ def test_golden_vectors_are_answered_and_wrong_ones_refused(exported: build.Expo
 
 
 def test_figures_are_whole(exported: build.Exported) -> None:
-    times = {"p50_us", "p99_us", "ratio_onnx_fp32", "ratio_fp32"}
+    times = {"p50_us", "p99_us", "ratio_onnx_fp32", "ratio_fp32", "rss_mb"}
     verdict = {"accepted", "default", "refused_because"}
     for name, row in exported.to_dict()["variants"].items():
         assert row["ascans"] == 96
@@ -290,3 +290,12 @@ def test_command_asks_for_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "litert_torch" else name)
     with pytest.raises(MissingExtraError, match=r"'litert-torch', which .* 'usedge\[export\]'"):
         invoke(str(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
+def test_the_report_says_what_memory_each_variant_takes_and_the_bundle_does_not(exported: build.Exported
+                                                                               ) -> None:
+    for row in exported.to_dict()["variants"].values():
+        assert 10 < row["rss_mb"] < 400
+    assert "rss_mb" not in json.dumps(read_bundle(exported.bundle.path).provenance)
+    assert all("rss_mb" not in each.parity for each in exported.bundle.variants.values())

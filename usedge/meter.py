@@ -72,9 +72,18 @@ class Meter:
 
 def peak_rss_mb(pid: int | str = "self") -> float:
     """Peak resident memory (VmHWM) of a process in MB (10^6 bytes); NaN where /proc does not tell."""
+    return _status_mb(pid, "VmHWM:")
+
+
+def rss_mb(pid: int | str = "self") -> float:
+    """Resident memory (VmRSS) of a process now, as ``peak_rss_mb``."""
+    return _status_mb(pid, "VmRSS:")
+
+
+def _status_mb(pid: int | str, key: str) -> float:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(key):
                 return int(line.split()[1]) * 1024 / 1e6
     except OSError:
         pass

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from usedge.ascan import AScan
 from usedge.bundle import Bundle
-from usedge.meter import peak_rss_mb
+from usedge.meter import peak_rss_mb, rss_mb
 from usedge.reading import Reading
 from usedge.runtime.choice import choose
 from usedge.runtime.picker import open_model_picker
@@ -26,7 +26,6 @@ from usedge_bench.conditions import Watch
 from usedge_bench.install import install_size
 from usedge_bench.percentiles import summary
 from usedge_bench.report import MemoryReport, common
-from usedge_bench.soak import PAGE_MB
 from usedge_bench.suite import MemorySuite
 from usedge_bench.wire import end_of
 
@@ -102,9 +101,9 @@ def _curve(options: list[str], suite: MemorySuite) -> dict[str, Any]:
         assert process.stdout is not None
         for n, _ in enumerate(process.stdout, 1):
             if n == 1 or n % every == 0:
-                with suppress(OSError, IndexError):  # it may end before we have looked
-                    pages = (Path("/proc") / str(process.pid) / "statm").read_text().split()[1]
-                    points.append((n, round(int(pages) * PAGE_MB, 3)))
+                now_mb = rss_mb(process.pid)
+                if not math.isnan(now_mb):  # it may end before we have looked
+                    points.append((n, round(now_mb, 3)))
                     peak_mb = np.fmax(peak_mb, peak_rss_mb(process.pid))
         end_of(process, "usedge run")
     return curve_figures(points, float(peak_mb))

@@ -15,6 +15,7 @@ from typing import Any
 
 from usedge.ascan import AScan
 from usedge.errors import LinkError
+from usedge.meter import rss_mb
 from usedge.reading import Reading
 from usedge.runtime.runner import Run, RunOptions
 from usedge.sinks import JsonLines
@@ -37,12 +38,6 @@ the median block has none, where the p99 of a whole tenth would tell how many st
 """
 RSS_POINTS = 200
 TOLD = 10
-PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def rss_mb() -> float:
-    """Resident memory of this process now, MB (10^6 bytes)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_MB
 
 
 class Observer:

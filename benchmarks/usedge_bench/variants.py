@@ -42,6 +42,7 @@ import json, sys, time
 from usedge.ascan import AScan
 from usedge.bundle import read_bundle
 from usedge.backends import open_backend
+from usedge.meter import rss_mb
 from usedge.runtime.passes import Passes
 import numpy as np
 bundle = read_bundle(sys.argv[1])
@@ -49,8 +50,7 @@ variant = bundle.variants[sys.argv[2]]
 backend = open_backend(variant.runtime, bundle.variant_bytes(variant.name))
 gate = AScan(np.random.default_rng(0).normal(0.0, 50.0, int(sys.argv[3])).astype(np.int16), 4e7)
 Passes(bundle.spec, backend, glance=bundle.thresholds.glance).find(gate, 1.0)
-status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-print(json.dumps({"rss_mb": int(status["VmRSS"].split()[0]) * 1024 / 1e6}))
+print(json.dumps({"rss_mb": rss_mb()}))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -12,9 +13,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from usedge.backends import open_backend
+from usedge.meter import rss_mb
 backend = open_backend(sys.argv[1], Path(sys.argv[2]).read_bytes())
 backend.infer(np.zeros((1, int(sys.argv[3])), np.float32))
-print(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
+print(rss_mb())
 """
 PATIENCE_S = 120.0
 
@@ -23,8 +25,6 @@ def rss_mb(name: str, content: bytes, n_samples: int) -> float | None:
     """Resident memory, MB (10^6 bytes), of a fresh process with the variant ``name``; None where there is no
     /proc, or the variant does not run alone.
     """
-    if not Path("/proc/self/status").exists():
-        return None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model"
         file.write_bytes(content)
@@ -33,4 +33,5 @@ def rss_mb(name: str, content: bytes, n_samples: int) -> float | None:
             done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
-    return round(int(done.stdout) * 1024 / 1e6, 1)
+    told = float(done.stdout)
+    return None if math.isnan(told) else round(told, 1)

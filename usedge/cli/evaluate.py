@@ -40,7 +40,8 @@ def evaluate(
     """Score ToF methods on labelled A-scans: hits, bias, misses, false alarms and calibration.
 
     A hit is an onset within half a period of the centre frequency, after the method's median error in that
-    file is taken off. Abstentions count as misses. Over several files: their mean, and the gates of all by
+    file is taken off; where a file labels peaks, every method's onset is carried to the peak of its echo
+    first. Abstentions count as misses. Over several files: their mean, and the gates of all by
     source, by samples a cycle on the model's grid and by SNR.
     """
     from usedge.cli.evaluation_plots import check_plots_folder, save_plots

@@ -16,7 +16,7 @@ from usedge.files import whole_file
 from usedge.labelled import LabelledSet
 from usedge.metrics import Outcomes, calibration, file_scores, gate_snr_db, judge
 from usedge.runtime.passes import Passes
-from usedge.tof import Picker, estimate_f0
+from usedge.tof import Picker, echo_peak, estimate_f0
 
 GRID = 2048
 """Grid samples of the model's input, on which samples a cycle are counted."""
@@ -69,13 +69,17 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
     """Run each of ``pickers`` over every gate of ``labelled``; ``advance`` is called after each pick.
 
     Without ``f0_hz`` in the file the pickers get None, and hits are counted with the frequency of the median
-    spectrum of its gates. Raises InputError where a gate cannot be evaluated, naming the row.
+    spectrum of its gates. Where the file labels peaks, every pick is carried to the peak of its echo
+    (``echo_peak``), which an onset is not a constant time before. Raises InputError where a gate cannot be
+    evaluated, naming the row.
     """
     gated = gates_of(labelled)
     known = labelled.f0_hz
     f0_hz = known if known is not None else np.full(len(gated), median_f0(gated, labelled.has_echo))
     file = str(labelled.path or labelled.source)
     predictions = {name: _predict(file, gated, known, factory, advance) for name, factory in pickers.items()}
+    if labelled.label_point == "peak":
+        predictions = {name: _at_peaks(found, gated, f0_hz) for name, found in predictions.items()}
     outcomes = {name: judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
                 for name, found in predictions.items()}
     n_echo, period = int(labelled.has_echo.sum()), labelled.fs_hz / f0_hz
@@ -134,6 +138,18 @@ def _predict(file: str, gated: Sequence[AScan], f0_hz: FloatArray | None, factor
         confidence[i] = pick.confidence
         advance()
     return Predictions(tof_s, confidence)
+
+
+def _at_peaks(found: Predictions, gated: Sequence[AScan], f0_hz: FloatArray) -> Predictions:
+    """``found`` with the peak of each echo in the place of its onset."""
+    tof_s = found.tof_s.copy()
+    for i, gate in enumerate(gated):
+        if np.isnan(tof_s[i]):
+            continue
+        onset = (tof_s[i] * 1e6 - gate.t0_us) / gate.sample_us
+        peak = echo_peak(gate.samples, onset, gate.fs_hz / float(f0_hz[i]))
+        tof_s[i] = (gate.t0_us + peak * gate.sample_us) * 1e-6
+    return Predictions(tof_s, found.confidence)
 
 
 def check_predictions_path(out: Path, files: Sequence[Path]) -> None:

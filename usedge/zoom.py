@@ -31,6 +31,10 @@ LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 20.0, 0.7
 """Chosen on fixed synthetic scenes under fresh noise: where arrivals repeat better than onsets, and the
 median way from the one to the other.
 """
+FIRST_CYCLES, FIRST_DB = 1.5, 6.0
+"""An onset is seen, however slowly the echo rises, where so many cycles after it have an rms so far over the
+noise's.
+"""
 SEEN_DB, CLEAR_DB = 25.0, 35.0
 """Between them the answer goes over from the network's onset to where the A-scan itself changes."""
 CHANGE_CYCLES = (6.0, 0.5)
@@ -120,9 +124,9 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
     So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the onset to
     a fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there; later for an echo that rises
-    slowly, whose first cycle is so much weaker than its peak. From SEEN_DB up to CLEAR_DB it goes over to
-    where the A-scan changes by the AIC (``akaike``), unless that is near, hardly likelier, or further than
-    FAR_CYCLES.
+    slowly, whose first cycles are so much weaker than its peak, unless they stand out of the noise by
+    FIRST_DB. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``),
+    unless that is near, hardly likelier, or further than FAR_CYCLES.
     """
     n = len(samples)
     begin, end = _clipped(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
@@ -130,12 +134,24 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)]
     noise = _noise(quiet - np.float32(window.median), window.period)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
-    cycles = (found.arrival - found.onset) / window.period
-    seen = _part(snr_db - 20.0 * math.log10(max(cycles / RISE_CYCLES, 1.0)), LOW_DB, HIGH_DB)
+    weaker_db = 0.0 if _stands_out(samples, found, window, noise) else _slowness_db(found, window)
+    seen = _part(snr_db - weaker_db, LOW_DB, HIGH_DB)
     rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
     told = min(max(found.arrival - rise, 0.0), float(n))
     clear = _part(snr_db, SEEN_DB, CLEAR_DB)
     return clear * _change(samples, found, told, window) + (1.0 - clear) * told if clear else told
+
+
+def _stands_out(samples: Samples, found: Place, window: Window, noise: float) -> bool:
+    """Whether the first cycles after the onset are by FIRST_DB stronger than ``noise`` (rms, counts)."""
+    start, stop = _clipped(len(samples), found.onset, found.onset + FIRST_CYCLES * window.period)
+    first = samples[start:stop] - np.float32(window.median)
+    return float(first @ first) >= (stop - start) * (noise * 10.0 ** (FIRST_DB / 20.0)) ** 2
+
+
+def _slowness_db(found: Place, window: Window) -> float:
+    """How much weaker the first cycle of an echo is that rises in more than RISE_CYCLES."""
+    return 20.0 * math.log10(max((found.arrival - found.onset) / window.period / RISE_CYCLES, 1.0))
 
 
 def _noise(quiet: NDArray[np.float32], period: float) -> float:

@@ -89,6 +89,18 @@ def test_ring_down_and_a_packet_before_an_echo_bury_no_onset() -> None:
         assert settle(clean, place, WHOLE._replace(start=500)) == pytest.approx(AT, abs=0.5 * PERIOD)
 
 
+def test_the_onset_of_a_slow_echo_is_told_where_its_first_cycles_stand_out() -> None:
+    """A beginning of a tenth of the peak, for six cycles, told where it can be seen and only there."""
+    t = (np.arange(N) - AT) / PERIOD
+    level = np.where(t < 6.0, 0.1, 1.0) * (t > 0.0) * np.exp(-np.maximum(t - 6.0, 0.0) / 3.0)
+    slow, place = 8000.0 * level * np.sin(2.0 * np.pi * t), Place(AT, AT + 6.0 * PERIOD, 1.0)
+    noise = np.random.default_rng(3).normal(0, 1, N)
+    seen = settle((slow + 200.0 * noise).astype(np.int16), place, WHOLE)
+    assert seen == pytest.approx(AT, abs=0.5 * PERIOD)
+    buried = settle((slow + 1600.0 * noise).astype(np.int16), place, WHOLE)
+    assert buried > AT + 4.0 * PERIOD
+
+
 def test_a_clear_echo_is_told_from_where_the_ascan_changes_unless_that_is_near_or_far() -> None:
     onset = AT + 0.3 * PERIOD  # a rise of sin² is seen that late, 46 dB over the noise
     for told, moved in ((AT - 1.5 * PERIOD, True), (AT + 2 * PERIOD, True), (AT + 0.1 * PERIOD, False),

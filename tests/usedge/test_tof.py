@@ -240,6 +240,16 @@ def test_the_centre_frequency_is_found_in_noise_and_drift(f0_hz: float) -> None:
     assert estimate_f0(np.tile(x, (3, 1)), FS_HZ) == pytest.approx(f0_hz, rel=0.1)
 
 
+@pytest.mark.parametrize("seed", [3, 5, 7, 9])
+def test_the_centre_frequency_of_clipped_echoes_in_a_short_gate_is_no_slow_wave(seed: int) -> None:
+    rng, t = np.random.default_rng(seed), np.arange(376) / 5.6
+    x = rng.normal(0, 1000, t.size)
+    for begin in (9.0, 47.0):
+        x += np.where((t > begin) & (t < begin + 4), 14000 * np.sin(2 * np.pi * (t - begin)), 0)
+    x = np.clip(x, -1500, 6000)  # one side first, which leaves a slow wave
+    assert estimate_f0(np.round(x), 12.5e6) == pytest.approx(12.5e6 / 5.6, rel=0.2)
+
+
 def test_a_spectrum_needs_samples() -> None:
     with pytest.raises(InputError, match="too few"):
         estimate_f0(np.arange(7), FS_HZ)

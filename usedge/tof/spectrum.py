@@ -22,7 +22,9 @@ MIN_PERIODS = 10.0
 def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
     """Centre frequency, Hz, of the echoes in ``samples (n,)`` or ``(rows, n)`` (the rows' median spectrum).
 
-    The centroid of the power above the noise floor, within a factor two of the spectrum's smoothed maximum.
+    The centroid of the power above the noise floor, within a factor two of where the power of a band of
+    ±15 %, over the root of its width as noise scatters, is largest: the mean would let a few low bins win,
+    the sum a wide band of noise.
     What lies under 1/200 of the sampling rate or has under 3 cycles in the gate is left out: baseline wander.
     Raises InputError for fewer than 8 samples and for NaN or infinity among them; a constant A-scan has no
     spectrum and gives fs / 8.
@@ -47,7 +49,7 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
         return fs_hz / 8.0
     high, low = total.take(plan.edges)
     high -= low
-    high /= plan.width
+    high /= plan.scatter
     top = int(high.argmax())
     first, stop = top // 2 + 1, min(2 * top, len(power))
     above = power[first:stop]
@@ -60,8 +62,8 @@ def estimate_f0(samples: ArrayLike, fs_hz: float) -> float:
 
 class _Plan(NamedTuple):
     """What spectra of ``n`` samples need: FFT ``size``, ``window (n,)``, how many bins are left out as
-    baseline ``wander``, ``bins`` by number, and for each the band around it, ``width`` bins between its
-    ``edges``: the bin behind it (first row) and its first (second).
+    baseline ``wander``, ``bins`` by number, and for each the band around it, between its ``edges``: the bin
+    behind it (first row) and its first (second); ``scatter`` is the root of how many bins that are.
     """
 
     size: int
@@ -69,7 +71,7 @@ class _Plan(NamedTuple):
     wander: int
     bins: FloatArray
     edges: NDArray[np.intp]
-    width: FloatArray
+    scatter: FloatArray
 
 
 @lru_cache(maxsize=256)
@@ -83,7 +85,7 @@ def _bands(size: int, spread: int) -> tuple[FloatArray, NDArray[np.intp], FloatA
     bins = np.arange(size // 2 + 1)
     low = np.maximum((bins * 0.85).astype(np.intp) - spread, 0)
     high = np.minimum((bins * 1.15).astype(np.intp) + spread + 1, len(bins))
-    return bins.astype(np.float64), np.stack([high, low]), (high - low).astype(np.float64)
+    return bins.astype(np.float64), np.stack([high, low]), np.sqrt(high - low)
 
 
 def _power(row: NDArray[np.generic], plan: _Plan) -> FloatArray:

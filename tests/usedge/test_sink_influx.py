@@ -101,7 +101,7 @@ def test_a_server_that_is_busy_and_hangs_up_gets_every_reading_once(server: Serv
     sink = opened(f"influx+http://127.0.0.1:{server.server_port}?db=tank", said)
     for seq in range(0, 300):
         sink.write(reading(seq), GATED)
-    until(lambda: len(server.taken) == 300, "nothing arrives")
+    until(lambda: sink.state()["written"] == 300, "nothing arrives")
     for answer in (503, None):
         server.answer, before = answer, server.tries
         first = sink.state()["written"]
@@ -109,7 +109,7 @@ def test_a_server_that_is_busy_and_hangs_up_gets_every_reading_once(server: Serv
             sink.write(reading(seq), GATED)
         until(lambda before=before: server.tries >= before + 2, "it does not try again")  # type: ignore[misc]
         server.answer = 204
-        until(lambda first=first: len(server.taken) == first + 400, "the rest does not arrive")  # type: ignore[misc]
+        until(lambda first=first: sink.state()["written"] == first + 400, "the rest does not arrive")  # type: ignore[misc]
     sink.close()
     points = [parsed(line) for line in server.taken]
     assert [point["seq"] for point in points] == [f"{seq}i" for seq in range(1100)]

@@ -20,7 +20,7 @@ from usedge.tof import DETECTION, RAYLEIGH_P20
 
 CYCLES = 3.0
 """Of the Hann burst that the matched filter correlates with."""
-FRACTION = 0.15
+FRACTION = 0.1
 """The first echo reaches this part of the largest one."""
 RISE = 4.0
 """Over its least value so far the envelope must rise by this factor, or what is loud still rings down."""

@@ -60,10 +60,11 @@ _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`.
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """``no_echo``: an A-scan with a larger probability of "no echo" has none. ``low_confidence``: a ToF with
-    less confidence is not given. Both in 0..1. ``slope`` (over 0) and ``offset`` calibrate confidence: its
-    log odds are ``slope`` times those that the network says, plus ``offset`` (J. Platt, 1999: "Probabilistic
-    outputs for support vector machines").
+    """``no_echo``: an A-scan with a larger probability of "no echo" has none, unless that is at most even and
+    the second pass says at most ``no_echo_again``. ``low_confidence``: a ToF with less confidence is not
+    given. All in 0..1. ``slope`` (over 0) and ``offset`` calibrate confidence: its log odds are ``slope``
+    times those that the network says, plus ``offset`` (J. Platt, 1999: "Probabilistic outputs for support
+    vector machines").
 
     ``patches`` and ``sure`` are the bundle's ``usedge.sparse.Glance``; ``patches`` 0: all, always.
     """
@@ -74,6 +75,7 @@ class Thresholds:
     offset: float = 0.0
     patches: int = 0
     sure: float = 1.0
+    no_echo_again: float = 0.0
 
     @property
     def glance(self) -> Glance | None:
@@ -92,7 +94,7 @@ class Thresholds:
         if self.patches < 0:
             raise InputError(f"patches is {self.patches}.", "0 looks at all of them.")
         for name, value in (("no_echo", self.no_echo), ("low_confidence", self.low_confidence),
-                            ("sure", self.sure)):
+                            ("sure", self.sure), ("no_echo_again", self.no_echo_again)):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"threshold {name} is {value}, not within 0 and 1.")
 

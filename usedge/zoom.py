@@ -146,7 +146,8 @@ def _stands_out(samples: Samples, found: Place, window: Window, noise: float) ->
     """Whether the first cycles after the onset are by FIRST_DB stronger than ``noise`` (rms, counts)."""
     start, stop = _clipped(len(samples), found.onset, found.onset + FIRST_CYCLES * window.period)
     first = samples[start:stop] - np.float32(window.median)
-    return float(first @ first) >= (stop - start) * (noise * 10.0 ** (FIRST_DB / 20.0)) ** 2
+    least: float = noise * 10.0 ** (FIRST_DB / 20.0)
+    return float(first @ first) >= (stop - start) * least * least
 
 
 def _slowness_db(found: Place, window: Window) -> float:

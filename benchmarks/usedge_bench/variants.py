@@ -164,14 +164,15 @@ def _timed(bundle: Bundle, contenders: Sequence[Contender], gates: Sequence[ASca
            ) -> dict[str, list[float]]:
     """µs of every decision, by contender, in the order that they were made in."""
     passes = {each.name: each.passes(bundle) for each in contenders}
-    no_echo = bundle.thresholds.no_echo
+    limits = bundle.thresholds
     took: dict[str, list[float]] = {name: [] for name in passes}
     names = list(passes)
     for turn in range(-1, suite.rounds):
         # Each round starts with another one: none of them always runs in its neighbour's wake.
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             for i in range(suite.block if turn >= 0 else suite.warmup):
-                passes[name].find(gates[(turn * suite.block + i) % len(gates)], no_echo)
+                gate = gates[(turn * suite.block + i) % len(gates)]
+                passes[name].find(gate, limits.no_echo, limits.no_echo_again)
                 if turn >= 0:
                     took[name].append(round(passes[name].laps_ns["infer"] * 1e-3, 1))
     return took
@@ -195,12 +196,12 @@ def _hits(each: Contender, bundle: Bundle, sets: Sequence[LabelledSet]) -> dict[
     """Mean over ``sets`` of hits within half a period and a period, misses and false alarms; and the share of
     passes that had to look at all patches.
     """
-    passes, asked = each.passes(bundle), 0
+    passes, asked, limits = each.passes(bundle), 0, bundle.thresholds
     scores: dict[str, list[float]] = {}
     for labelled in sets:
         gated = gates_of(labelled)
         f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-        found = place_all(passes, gated, bundle.thresholds.no_echo)
+        found = place_all(passes, gated, limits.no_echo, no_echo_again=limits.no_echo_again)
         asked += len(gated) + int(np.isfinite(found.tof_s).sum())
         outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
         if outcomes.echo.any():

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,14 +124,15 @@ def _thresholds(folder: Path, checkpoint: Checkpoint, settings: OperatingSetting
     """The operating point: by scenes, where the recipe has some, else the limit that training validated."""
     if settings.scenes:
         say(f"choosing the no-echo limit on {settings.scenes} scenes, {settings.repeats} times each")
-        limit = no_echo_limit(checkpoint, settings)
+        limits = no_echo_limit(checkpoint, settings), settings.no_echo_again
     else:
-        limit = _validated(folder, checkpoint)
-    line = calibration(checkpoint, load_labelled(calibrate), limit, say) if calibrate else (1.0, 0.0)
+        limits = _validated(folder, checkpoint), 0.0
+    line = calibration(checkpoint, load_labelled(calibrate), limits, say) if calibrate else (1.0, 0.0)
+    placed = Thresholds(limits[0], settings.low_confidence, *line, no_echo_again=limits[1])
     if settings.patches and not checkpoint.record.get("settings", {}).get("sparse"):
         say("it was not trained on few patches (finetune.sparse): all of them are looked at, always")
-        return Thresholds(limit, settings.low_confidence, *line)
-    return Thresholds(limit, settings.low_confidence, *line, settings.patches, settings.sure)
+        return placed
+    return replace(placed, patches=settings.patches, sure=settings.sure)
 
 
 def _validated(folder: Path, checkpoint: Checkpoint) -> float:

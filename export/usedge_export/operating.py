@@ -21,7 +21,7 @@ from usedge.metrics import judge
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
 from usedge.runtime.evaluate import gates_of, median_f0, place_all
-from usedge.runtime.passes import Passes
+from usedge.runtime.passes import EVEN_ODDS, Passes
 from usedge.synth.field import FieldSettings, field_batch
 from usedge_export.recipe import OperatingSettings
 
@@ -35,8 +35,8 @@ BEFORE_CYCLES, BEHIND_CYCLES = 8.0, 20.0
 """Least room in the gate around an onset."""
 FULL_SCALE = 500.0
 """Counts that the largest echo is recorded with: an ADC of 10 bits."""
-NEVER = -1.0
-"""No gate is placed at this limit: one pass tells all that is asked."""
+ALWAYS = 1.0
+"""Every gate is placed at this limit, so that both passes say what they think of it."""
 LEAST_ECHOES = 50
 NEWTON_STEPS = 50
 STIFFNESS = 1e-3
@@ -44,15 +44,22 @@ STIFFNESS = 1e-3
 
 
 def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
-    """The probability of no echo that the share ``missed`` of the scenes' echoes is given more than."""
+    """The least limit of the first pass at which no more than the share ``missed`` of the scenes' echoes is
+    lost: those that the second pass, at ``no_echo_again``, finds nevertheless are not.
+    """
     passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
     rng = np.random.default_rng(settings.seed)
-    p = [each for _ in range(settings.scenes) for each in _repeated(passes, rng, settings)]
-    return float(np.quantile(p, 1.0 - settings.missed))
+    asked = [each for _ in range(settings.scenes) for each in _repeated(passes, rng, settings)]
+    first, second = np.array(asked).T
+    needed = np.where((first <= EVEN_ODDS) & (second <= settings.no_echo_again), 0.0, first)
+    return float(np.quantile(needed, 1.0 - settings.missed))
 
 
-def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSettings) -> list[float]:
-    """``p_no_echo`` of one scene, again and again with fresh noise, in a gate that begins elsewhere."""
+def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSettings
+              ) -> list[tuple[float, float]]:
+    """Probabilities of no echo by both passes in one scene, again and again with fresh noise, in a gate that
+    begins elsewhere.
+    """
     rf, onset, cycle = _scene(rng)
     rms = 10.0 ** (-rng.uniform(settings.snr_db_min, settings.snr_db_max) / 20.0)
     answers = []
@@ -60,7 +67,8 @@ def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSetti
         start = int(rng.uniform(0.0, onset - BEFORE_CYCLES * cycle))
         noisy = rf[start:] + rms * rng.standard_normal(len(rf) - start)
         counts = np.round(np.clip(noisy, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
-        answers.append(passes.find(AScan(counts, 1e6), NEVER).p_no_echo)
+        found = passes.find(AScan(counts, 1e6), ALWAYS)
+        answers.append((found.p_no_echo, found.p_again))
     return answers
 
 
@@ -75,15 +83,15 @@ def _scene(rng: np.random.Generator) -> tuple[FloatArray, float, float]:
         return rf / np.abs(rf[int(onset) : int(onset + BEHIND_CYCLES * cycle)]).max(), onset, cycle
 
 
-def calibration(checkpoint: Checkpoint, labelled: LabelledSet, no_echo: float, say: Callable[[str], None]
-                ) -> tuple[float, float]:
-    """``platt`` on the echoes of ``labelled`` that are placed under the limit ``no_echo``, hits counted as
-    `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
+def calibration(checkpoint: Checkpoint, labelled: LabelledSet, limits: tuple[float, float],
+                say: Callable[[str], None]) -> tuple[float, float]:
+    """``platt`` on the echoes of ``labelled`` that are placed at the ``limits`` of both passes, hits counted
+    as `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
     """
     passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
     gated = gates_of(labelled)
     f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-    found = place_all(passes, gated, no_echo)
+    found = place_all(passes, gated, limits[0], no_echo_again=limits[1])
     outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
     placed = outcomes.echo & outcomes.answered
     if placed.sum() < LEAST_ECHOES:

@@ -91,6 +91,7 @@ class OperatingSettings:
     snr_db_min: float = _within(0, 60)
     snr_db_max: float = _within(0, 60)
     missed: float = _within(0, 1)
+    no_echo_again: float = _within(0, 1)
     low_confidence: float = _within(0, 1)
     patches: int = _within(0, 1 << 12)
     sure: float = _within(0, 1)

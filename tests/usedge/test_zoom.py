@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from usedge.ascan import AScan
 from usedge.bundle import Thresholds
 from usedge.errors import InputError
+from usedge.runtime.passes import Passes
 from usedge.runtime.picker import ModelPicker
 from usedge.spec import SignalSpec
 from usedge.zoom import LEAD, RISE_CYCLES, Place, Window, settle, surer, zoom
@@ -133,13 +134,19 @@ def test_a_spec_without_a_second_pass_reads_and_writes_as_before_there_was_one()
 class Coarse:
     """A network that knows the middle of the patch where the input first exceeds a third of its peak."""
 
-    calls = 0
+    def __init__(self, doubts: tuple[float, ...] = ()) -> None:
+        """``doubts``: the probabilities of no echo that it gives one after another."""
+        self.calls, self.doubts = 0, doubts
 
-    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.calls += 1
+    def infer(self, x: NDArray[np.float32], places: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        assert places is None
         out = np.zeros((1, 3 * 64 + 1), np.float32)
         out[0, int((np.abs(x[0]) > np.abs(x[0]).max() / 3).argmax()) // 32] = 20.0
         out[0, 65:] = 0.5
+        if self.doubts:
+            p = self.doubts[self.calls]
+            out[0, 64] = np.log(np.exp(out[0, :64]).sum() * p / (1.0 - p))
+        self.calls += 1
         return out
 
     def close(self) -> None:
@@ -177,6 +184,20 @@ def test_a_second_pass_places_more_finely_and_its_time_counts() -> None:
         assert set(found.laps_ns) == {"preprocess", "infer"}
     assert spread[0] > 30
     assert spread[1] < 1
+
+
+@pytest.mark.parametrize(("first", "second", "limits", "found"), [
+    (0.02, 0.9, (0.03, 0.1), True), (0.3, 0.05, (0.03, 0.1), True), (0.3, 0.2, (0.03, 0.1), False),
+    (0.3, 0.05, (0.03, 0.0), False), (0.6, 0.05, (0.03, 0.1), False)])
+def test_an_echo_in_doubt_is_one_where_the_second_pass_doubts_it_less(
+        first: float, second: float, limits: tuple[float, float], found: bool) -> None:
+    """``first`` and ``second``: the passes' probabilities of no echo. Over even odds nobody looks again."""
+    network = Coarse((first, second))
+    passes = Passes(SignalSpec(zoom=CYCLES), network)
+    answer = passes.find(AScan(ascan(), 64e6), *limits)
+    assert (answer.onset is not None) is found
+    assert answer.p_no_echo == pytest.approx(first, rel=1e-3)
+    assert network.calls == (1 if first > 0.5 or (first > limits[0] and not limits[1]) else 2)
 
 
 def test_one_pass_is_one_look() -> None:

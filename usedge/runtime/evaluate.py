@@ -88,14 +88,14 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
                       gates_snr_db(gated, labelled.tof_s, period), predictions, outcomes)
 
 
-def place_all(passes: Passes, gated: Sequence[AScan], no_echo: float, low_confidence: float = 0.0
-              ) -> Predictions:
-    """What ``passes`` say of every gate, at the limits ``no_echo`` and ``low_confidence``; confidence as the
-    network says it.
+def place_all(passes: Passes, gated: Sequence[AScan], no_echo: float, low_confidence: float = 0.0,
+              no_echo_again: float = 0.0) -> Predictions:
+    """What ``passes`` say of every gate, at limits as in a bundle's ``Thresholds``; confidence as the network
+    says it.
     """
     tof_s, confidence = np.full(len(gated), np.nan), np.zeros(len(gated))
     for i, gate in enumerate(gated):
-        found = passes.find(gate, no_echo)
+        found = passes.find(gate, no_echo, no_echo_again)
         confidence[i] = found.confidence
         if found.onset is not None and found.confidence >= low_confidence:
             tof_s[i] = (gate.t0_us + found.onset * gate.sample_us) * 1e-6

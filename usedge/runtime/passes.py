@@ -19,6 +19,8 @@ from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
 from usedge.zoom import Place, settle, surer, zoom
 
+EVEN_ODDS = 0.5
+"""An echo that the first pass thinks less likely than none gets no second look."""
 LAPS = ("preprocess", "infer")
 """Stages that ``Passes`` times."""
 
@@ -26,7 +28,7 @@ LAPS = ("preprocess", "infer")
 class Found(NamedTuple):
     """What the passes found in a gate: ``p_no_echo`` and ``confidence`` as the network says them, ``snr_db``,
     native samples a ``patch``; ``place`` by both passes and ``onset`` settled, in native samples, None where
-    ``p_no_echo`` was over the limit.
+    none is told; ``p_again`` the second pass's probability of no echo, 1 where there was no second pass.
     """
 
     p_no_echo: float
@@ -35,6 +37,7 @@ class Found(NamedTuple):
     patch: float
     place: Place | None
     onset: float | None
+    p_again: float = 1.0
 
 
 class Passes:
@@ -63,8 +66,9 @@ class Passes:
         self.again = 0
         self._prepare = Preprocessor(spec)
 
-    def find(self, gated: AScan, no_echo: float) -> Found:
-        """The first echo of ``gated``, placed unless the probability of none is over ``no_echo``.
+    def find(self, gated: AScan, no_echo: float, no_echo_again: float = 0.0) -> Found:
+        """The first echo of ``gated``, placed unless the probability of none is over ``no_echo``; but placed
+        if that is at most EVEN_ODDS and what the second pass says at most ``no_echo_again``.
 
         Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
         """
@@ -73,13 +77,16 @@ class Passes:
         self.whole, self.period = prepared, gated.fs_hz / self.f0_hz if self.f0_hz else None
         snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         patch = self.spec.patch * prepared.step
-        if first.p_no_echo > no_echo:
-            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
-        place = _placed(first, patch)
+        place, p_again = _placed(first, patch), 1.0
+        none = Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
+        if first.p_no_echo > no_echo and (first.p_no_echo > EVEN_ODDS or not no_echo_again):
+            return none
         onset = min(place.onset, len(gated.samples))
         if self.spec.zoom:
-            place, onset = self._again(gated, place, prepared.median[0])
-        return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset)
+            place, onset, p_again = self._again(gated, place, prepared.median[0])
+        if first.p_no_echo > no_echo and p_again > no_echo_again:
+            return none
+        return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset, p_again)
 
     def _look(self, samples: NDArray[np.int16]) -> tuple[Prepared, Pointing]:
         clock = time.perf_counter_ns
@@ -101,9 +108,11 @@ class Passes:
             self.again += 1
         return decode_one(self.backend.infer(x)[0])
 
-    def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, float]:
-        """Where both passes together put the echo, and where it begins, in native samples."""
-        clock = time.perf_counter_ns
+    def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, float, float]:
+        """Where both passes together put the echo, and where it begins, in native samples; and the second
+        pass's probability of no echo, 1 where a second pass is not worth its while.
+        """
+        clock, p_again = time.perf_counter_ns, 1.0
         begun, samples = clock(), gated.samples
         window = zoom(samples, place.onset, self.spec.zoom, self._period(gated), median)
         self.laps_ns["preprocess"] += clock() - begun
@@ -111,8 +120,8 @@ class Passes:
         if window.stop - window.start < len(samples):
             prepared, found = self._look(samples[window.start : window.stop])
             second = _placed(found, self.spec.patch * prepared.step, window.start)
-            place = surer(place, second, window)
-        return place, settle(samples, place, window)
+            place, p_again = surer(place, second, window), found.p_no_echo
+        return place, settle(samples, place, window), p_again
 
     def _period(self, gated: AScan) -> float | None:
         """Period of the known centre frequency in native samples."""

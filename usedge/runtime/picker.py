@@ -70,7 +70,7 @@ class ModelPicker:
         if odd is not None:
             reason = "constant" if odd == "out_of_distribution" else None
             return Pick(None, 0.0, 0.0, abstain=odd, reason=reason)
-        found = self._passes.find(gated, limits.no_echo)
+        found = self._passes.find(gated, limits.no_echo, limits.no_echo_again)
         if found.onset is None:
             return Pick(None, found.p_no_echo, found.snr_db, abstain="no_echo")
         confidence = limits.calibrated(found.confidence)

@@ -27,7 +27,7 @@ STEPS_PER_OCTAVE = 16
 """Widths come on this ladder, so that a few resampling plans serve all."""
 FAR_CYCLES = 3.0
 """A second pass that moves the arrival further has found another echo."""
-LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 20.0, 0.7
+LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 25.0, 0.7
 """Chosen on fixed synthetic scenes under fresh noise: where arrivals repeat better than onsets, and the
 median way from the one to the other.
 """

@@ -19,7 +19,7 @@ from usedge.synth.paper import paper_batch
 from usedge.synth.plate import NO_ECHO, SOUND, plate_batch
 from usedge.synth.pulses import Array
 
-SYNTH_VERSION = 5
+SYNTH_VERSION = 4
 """Raised whenever the same seed would give other A-scans."""
 FS_HZ = 40e6
 """Nominal sampling rate of synthetic A-scans; only frequency relative to the gate matters to the model."""

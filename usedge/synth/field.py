@@ -43,7 +43,7 @@ class FieldSettings:
     reverberation_share: float = 0.4
     reverberation_db: tuple[float, float] = (0.0, 25.0)
     snr_db: tuple[float, float] = (10.0, 60.0)
-    in_band_snr_db: float = 13.0
+    in_band_snr_db: float = 16.0
     ring_share: float = 0.45
     spike_share: float = 0.15
     packet_share: float = 0.12

@@ -62,7 +62,7 @@ def coloured_noise(rng: Rng, shape: tuple[int, int], cycle: Array) -> tuple[Arra
     noise = _filtered(rng.standard_normal(shape, dtype=np.float32), response)
     t = np.arange(samples, dtype=np.float32)
     middle = column(rng.uniform(0, samples, n))
-    width = column(log_uniform(rng, 0.12, 0.6, n)) * samples
+    width = column(log_uniform(rng, 0.03, 0.4, n)) * samples
     swell = chosen(rng, 0.25, n, rng.uniform(0, 3, n))
     return noise * (1 + swell * np.exp(-0.5 * ((t - middle) / width) ** 2)), kind
 

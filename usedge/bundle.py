@@ -51,7 +51,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, O
 """What zipfile, json and numpy raise for content that is not what it claims to be."""
 LEAST_DOUBT = 1e-6
 """A network's confidence is not taken as nearer to 0 or 1."""
-LATER = {"slope": float, "offset": float, "patches": int, "sure": float}
+LATER = {"slope": float, "offset": float, "patches": int, "sure": float, "no_echo_again": float}
 """Keys of the thresholds that bundles of this version may lack."""
 _DO_NOT_USE = "Do not use this file."
 _SEAL_BYTES = len(f"{MAGIC}/{FORMAT_VERSION} sha256=") + 64

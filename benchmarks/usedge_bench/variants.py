@@ -25,7 +25,7 @@ from usedge.errors import InputError, LinkError, MissingExtraError
 from usedge.labelled import LabelledSet, load_labelled
 from usedge.metrics import judge
 from usedge.runtime.choice import choose
-from usedge.runtime.evaluate import gates_of, median_f0, place_all
+from usedge.runtime.evaluate import as_labelled, gates_of, median_f0, place_all
 from usedge.runtime.passes import Passes
 from usedge.sparse import SHARES, Glance
 from usedge_bench.accuracy import synthetic_set
@@ -202,6 +202,7 @@ def _hits(each: Contender, bundle: Bundle, sets: Sequence[LabelledSet]) -> dict[
         gated = gates_of(labelled)
         f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
         found = place_all(passes, gated, limits.no_echo, no_echo_again=limits.no_echo_again)
+        found = as_labelled(found, labelled, gated, f0_hz)
         asked += len(gated) + int(np.isfinite(found.tof_s).sum())
         outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
         if outcomes.echo.any():

@@ -20,7 +20,7 @@ from usedge.labelled import LabelledSet
 from usedge.metrics import judge
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
-from usedge.runtime.evaluate import gates_of, median_f0, place_all
+from usedge.runtime.evaluate import as_labelled, gates_of, median_f0, place_all
 from usedge.runtime.passes import EVEN_ODDS, Passes
 from usedge.synth.field import FieldSettings, field_batch
 from usedge_export.recipe import OperatingSettings
@@ -92,6 +92,7 @@ def calibration(checkpoint: Checkpoint, labelled: LabelledSet, limits: tuple[flo
     gated = gates_of(labelled)
     f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
     found = place_all(passes, gated, limits[0], no_echo_again=limits[1])
+    found = as_labelled(found, labelled, gated, f0_hz)
     outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
     placed = outcomes.echo & outcomes.answered
     if placed.sum() < LEAST_ECHOES:

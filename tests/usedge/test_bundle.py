@@ -62,7 +62,8 @@ def parts(**changes: Any) -> BundleParts:
         "litert-fp32": VariantParts("litert", "fp32", rng.bytes(50_000), {}, False),
         "onnx-fp32": VariantParts("onnx", "fp32", rng.bytes(40_000), {"p50_us": 3}, True),
     }
-    whole = BundleParts("field", SPEC, Thresholds(NO_ECHO, 0.5, 0.9, 0.1, no_echo_again=0.2), variants, golden(), {"seed": 7})
+    limits = Thresholds(NO_ECHO, 0.5, 0.9, 0.1, no_echo_again=0.2)
+    whole = BundleParts("field", SPEC, limits, variants, golden(), {"seed": 7})
     return replace(whole, **changes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from usedge.ascan import AScan, cut_gate
 from usedge.errors import InputError
@@ -78,8 +78,7 @@ def evaluate_file(labelled: LabelledSet, pickers: Mapping[str, PickerFactory],
     f0_hz = known if known is not None else np.full(len(gated), median_f0(gated, labelled.has_echo))
     file = str(labelled.path or labelled.source)
     predictions = {name: _predict(file, gated, known, factory, advance) for name, factory in pickers.items()}
-    if labelled.label_point == "peak":
-        predictions = {name: _at_peaks(found, gated, f0_hz) for name, found in predictions.items()}
+    predictions = {name: as_labelled(found, labelled, gated, f0_hz) for name, found in predictions.items()}
     outcomes = {name: judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
                 for name, found in predictions.items()}
     n_echo, period = int(labelled.has_echo.sum()), labelled.fs_hz / f0_hz
@@ -140,14 +139,19 @@ def _predict(file: str, gated: Sequence[AScan], f0_hz: FloatArray | None, factor
     return Predictions(tof_s, confidence)
 
 
-def _at_peaks(found: Predictions, gated: Sequence[AScan], f0_hz: FloatArray) -> Predictions:
-    """``found`` with the peak of each echo in the place of its onset."""
-    tof_s = found.tof_s.copy()
+def as_labelled(found: Predictions, labelled: LabelledSet, gated: Sequence[AScan], f0_hz: ArrayLike
+                ) -> Predictions:
+    """``found`` in the ``gated`` A-scans of ``labelled``, at the point that its labels mark: onsets as
+    they are, or the peaks of their echoes. ``f0_hz`` (n,) or one number.
+    """
+    if labelled.label_point == "onset":
+        return found
+    tof_s, f0 = found.tof_s.copy(), np.broadcast_to(np.asarray(f0_hz, np.float64), found.tof_s.shape)
     for i, gate in enumerate(gated):
         if np.isnan(tof_s[i]):
             continue
         onset = (tof_s[i] * 1e6 - gate.t0_us) / gate.sample_us
-        peak = echo_peak(gate.samples, onset, gate.fs_hz / float(f0_hz[i]))
+        peak = echo_peak(gate.samples, onset, gate.fs_hz / float(f0[i]))
         tof_s[i] = (gate.t0_us + peak * gate.sample_us) * 1e-6
     return Predictions(tof_s, found.confidence)
 

@@ -37,8 +37,10 @@ noise's.
 """
 SEEN_DB, CLEAR_DB = 25.0, 35.0
 """Between them the answer goes over from the network's onset to where the A-scan itself changes."""
-CHANGE_CYCLES = (6.0, 0.5)
-"""The change is sought from so many cycles before the onset to so many after the arrival."""
+CHANGE_CYCLES, ARRIVED_CYCLES = (6.0, 4.0), 0.5
+"""The change is sought from so many cycles before the onset to so many after it, but no further than
+ARRIVED_CYCLES after the arrival.
+"""
 NEAR_CYCLES, MOST_LIKELY = 0.27, 2.0
 """A change this near the network's place, or in AIC this little less than there, confirms that place, which
 repeats better. The AIC counts samples; this, independent values, two of them a cycle.
@@ -187,7 +189,8 @@ def _change(samples: Samples, found: Place, told: float, window: Window) -> floa
     that, or is none of this echo.
     """
     period, (before, after) = window.period, CHANGE_CYCLES
-    start, stop = _clipped(len(samples), found.onset - before * period, found.arrival + after * period + 1.0)
+    last = min(found.arrival + ARRIVED_CYCLES * period, max(found.onset, told) + after * period)
+    start, stop = _clipped(len(samples), found.onset - before * period, last + 1.0)
     if stop - start < MIN_SAMPLES:
         return told
     criterion = akaike(samples[start:stop] - np.float32(window.median), QUANTISATION_RMS**2)

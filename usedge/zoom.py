@@ -136,7 +136,9 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)]
     noise = _noise(quiet - np.float32(window.median), window.period)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
-    weaker_db = 0.0 if _stands_out(samples, found, window, noise) else _slowness_db(found, window)
+    weaker_db = _slowness_db(found, window)
+    if weaker_db and _stands_out(samples, found, window, noise):
+        weaker_db = 0.0
     seen = _part(snr_db - weaker_db, LOW_DB, HIGH_DB)
     rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
     told = min(max(found.arrival - rise, 0.0), float(n))

@@ -33,8 +33,8 @@ SETTLED = 0.05
 WINDOW = 0.1
 """Part of the A-scans whose latencies are the first ones, and the last ones."""
 BLOCK = 1000
-"""A-scans that a p99 is taken of. Stalls of the link hold up half a percent of all A-scans, in few blocks:
-the median block has none, where the p99 of a whole tenth would tell how many stalls fell into it.
+"""A-scans that a p99 is taken of. Faults hold up half a percent of all A-scans, most of these in few blocks:
+the median block has hardly any, where the p99 of a whole tenth would tell how many fell into it.
 """
 RSS_POINTS = 200
 TOLD = 10

@@ -23,9 +23,8 @@ from usedge.backends import Backend, open_backend
 from usedge.bundle import Bundle, Variant
 from usedge.errors import InputError, LinkError, MissingExtraError
 from usedge.labelled import LabelledSet, load_labelled
-from usedge.metrics import judge
 from usedge.runtime.choice import choose
-from usedge.runtime.evaluate import as_labelled, gates_of, median_f0, place_all
+from usedge.runtime.evaluate import judge_passes
 from usedge.runtime.passes import Passes
 from usedge.sparse import SHARES, Glance
 from usedge_bench.accuracy import synthetic_set
@@ -199,12 +198,8 @@ def _hits(each: Contender, bundle: Bundle, sets: Sequence[LabelledSet]) -> dict[
     passes, asked, limits = each.passes(bundle), 0, bundle.thresholds
     scores: dict[str, list[float]] = {}
     for labelled in sets:
-        gated = gates_of(labelled)
-        f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-        found = place_all(passes, gated, limits.no_echo, no_echo_again=limits.no_echo_again)
-        found = as_labelled(found, labelled, gated, f0_hz)
-        asked += len(gated) + int(np.isfinite(found.tof_s).sum())
-        outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
+        outcomes = judge_passes(passes, labelled, limits.no_echo, limits.no_echo_again)
+        asked += len(outcomes) + int(outcomes.answered.sum())
         if outcomes.echo.any():
             for key, periods in (("hit_half_period", 0.5), ("hit_one_period", 1.0)):
                 scores.setdefault(key, []).append(float(outcomes.hits(periods)[outcomes.echo].mean()))

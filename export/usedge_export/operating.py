@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from usedge.ascan import AScan
 from usedge.bundle import LEAST_DOUBT
 from usedge.labelled import LabelledSet
-from usedge.metrics import judge
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
-from usedge.runtime.evaluate import as_labelled, gates_of, median_f0, place_all
+from usedge.runtime.evaluate import judge_passes
 from usedge.runtime.passes import EVEN_ODDS, Passes
 from usedge.synth.field import FieldSettings, field_batch
 from usedge_export.recipe import OperatingSettings
@@ -89,11 +88,7 @@ def calibration(checkpoint: Checkpoint, labelled: LabelledSet, limits: tuple[flo
     as `usedge evaluate` counts them; (1, 0) for fewer than LEAST_ECHOES of them.
     """
     passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
-    gated = gates_of(labelled)
-    f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
-    found = place_all(passes, gated, limits[0], no_echo_again=limits[1])
-    found = as_labelled(found, labelled, gated, f0_hz)
-    outcomes = judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
+    outcomes = judge_passes(passes, labelled, *limits)
     placed = outcomes.echo & outcomes.answered
     if placed.sum() < LEAST_ECHOES:
         say(f"confidence is left as it is: {int(placed.sum())} echoes placed, {LEAST_ECHOES} needed")

@@ -101,6 +101,17 @@ def place_all(passes: Passes, gated: Sequence[AScan], no_echo: float, low_confid
     return Predictions(tof_s, confidence)
 
 
+def judge_passes(passes: Passes, labelled: LabelledSet, no_echo: float, no_echo_again: float) -> Outcomes:
+    """What became of the gates of ``labelled`` by ``passes``, at limits as in a bundle's ``Thresholds``; hits
+    are counted as `usedge evaluate` counts them.
+    """
+    gated = gates_of(labelled)
+    f0_hz = labelled.f0_hz if labelled.f0_hz is not None else median_f0(gated, labelled.has_echo)
+    found = place_all(passes, gated, no_echo, no_echo_again=no_echo_again)
+    found = as_labelled(found, labelled, gated, f0_hz)
+    return judge(found.tof_s, labelled.tof_s, f0_hz, found.confidence)
+
+
 def gates_of(labelled: LabelledSet) -> list[AScan]:
     """Every gate of ``labelled``."""
     return [cut_gate(labelled.ascan(i), labelled.gate(i)) for i in range(len(labelled))]

@@ -14,10 +14,11 @@ from usedge.backends import Backend
 from usedge.errors import InputError
 from usedge.pointer import Pointing, decode_few, decode_one
 from usedge.preprocess import Prepared, Preprocessor
+from usedge.settle import settle
 from usedge.sparse import Glance, telling
 from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
-from usedge.zoom import Place, settle, surer, zoom
+from usedge.zoom import Place, surer, zoom
 
 EVEN_ODDS = 0.5
 """An echo that the first pass thinks less likely than none gets no second look."""

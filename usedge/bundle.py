@@ -1,6 +1,7 @@
 """The bundle: the one ``.usedge`` file that a device needs, format version 2.
 
-A zip archive with ``manifest.json``, ``variants/*`` and ``golden.npz``. Its archive comment is the seal,
+A zip archive with ``manifest.json``, ``variants/*``, ``golden.npz`` and, for going on from it, the trained
+``weights.safetensors``. Its archive comment is the seal,
 ``usedge-bundle/2 sha256=<hex>`` over every byte before the comment, so any changed byte is refused; the
 manifest holds a SHA-256 of each entry besides. Only what is asked for is unpacked: one variant on a device.
 """
@@ -31,7 +32,7 @@ from usedge.spec import SignalSpec
 
 MAGIC = "usedge-bundle"
 FORMAT_VERSION = 2
-MANIFEST, GOLDEN, VARIANTS = "manifest.json", "golden.npz", "variants/"
+MANIFEST, GOLDEN, WEIGHTS, VARIANTS = "manifest.json", "golden.npz", "weights.safetensors", "variants/"
 RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "native": ".usnet"}
 """Runtime of a variant → the ending of its file."""
 PRECISIONS = ("int8", "fp32")
@@ -116,12 +117,18 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenEntry:
-    """Where the golden vectors lie in the archive."""
+class Entry:
+    """Where something lies in the archive."""
 
     file: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenEntry(Entry):
+    """Where the golden vectors lie in the archive."""
+
     tolerance_patches: float
 
 
@@ -141,6 +148,7 @@ class Bundle:
     golden_entry: GoldenEntry
     provenance: dict[str, Any]
     sha256: str
+    weights_entry: Entry | None = None
 
     @property
     def sealed(self) -> Sealed:
@@ -173,6 +181,13 @@ class Bundle:
                 f"It has: {', '.join(self.variants)}.")
         return variant
 
+    def weights(self) -> bytes:
+        """The trained weights, a safetensors file; raises InputError for none and for damaged ones."""
+        if self.weights_entry is None:
+            raise InputError(f"{self.path} holds no weights to go on from.",
+                             "Give the checkpoint that it was exported from.")
+        return _entry(self.path, self.weights_entry)
+
     def golden(self) -> Golden:
         """The golden vectors; raises InputError where they are damaged or do not fit the spec."""
         content = _entry(self.path, self.golden_entry)
@@ -193,7 +208,7 @@ class VariantParts:
 
 @dataclass(frozen=True, slots=True)
 class BundleParts:
-    """All that ``write_bundle`` stores."""
+    """All that ``write_bundle`` stores; with ``weights``, a safetensors file, training can go on from it."""
 
     name: str
     spec: SignalSpec
@@ -201,6 +216,7 @@ class BundleParts:
     variants: Mapping[str, VariantParts]
     golden: Golden
     provenance: dict[str, Any]
+    weights: bytes | None = None
 
 
 def check_golden(bundle: Bundle, infer: Ask) -> None:
@@ -250,7 +266,8 @@ def read_bundle(path: str | Path) -> Bundle:
             text = _unpack(path, archive, MANIFEST, MAX_MANIFEST_BYTES)
             manifest = json.loads(text, parse_constant=_no_constant)
     bundle = _from_manifest(path, manifest, seal)
-    stated = {MANIFEST, bundle.golden_entry.file, *(variant.file for variant in bundle.variants.values())}
+    stated = {MANIFEST, bundle.golden_entry.file, *(variant.file for variant in bundle.variants.values()),
+              *([bundle.weights_entry.file] if bundle.weights_entry else [])}
     if names != stated:
         odd = ", ".join(sorted(names ^ stated))
         raise InputError(f"{path}: entries and manifest differ ({odd}).", _EXPORT_AGAIN)
@@ -333,7 +350,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
         return file.read(info.file_size)
 
 
-def _entry(path: Path, entry: Variant | GoldenEntry) -> bytes:
+def _entry(path: Path, entry: Variant | Entry) -> bytes:
     """The content of an entry, checked against the manifest's size and SHA-256."""
     with _refuse_damage(path, f"{entry.file} is damaged"), path.open("rb") as file, \
             open_archive(file, _SEAL_BYTES) as archive:
@@ -356,7 +373,7 @@ def _from_manifest(path: Path, manifest: Any, seal: str) -> Bundle:
             Thresholds(*(_take(limits, name, float) for name in ("no_echo", "low_confidence")),
                        **{name: _take(limits, name, LATER[name]) for name in LATER.keys() & limits.keys()}),
             _one_default(variants), _golden_entry(_take(manifest, "golden", dict)),
-            _take(manifest, "provenance", dict), seal)
+            _take(manifest, "provenance", dict), seal, _weights_entry(manifest))
 
 
 def _take(values: Any, key: str, kind: type) -> Any:
@@ -411,6 +428,10 @@ def _golden_entry(values: dict[str, Any]) -> GoldenEntry:
     return GoldenEntry(*_located(values, _take(values, "file", str)), tolerance)
 
 
+def _weights_entry(manifest: dict[str, Any]) -> Entry | None:
+    return Entry(*_located(_take(manifest, "weights", dict), WEIGHTS)) if "weights" in manifest else None
+
+
 # Writing
 
 
@@ -443,6 +464,9 @@ def _entries(parts: BundleParts) -> dict[str, bytes]:
         "thresholds": asdict(parts.thresholds),
         "variants": variants, "golden": golden, "provenance": parts.provenance,
     }
+    if parts.weights is not None:
+        entries[WEIGHTS] = parts.weights
+        manifest["weights"] = _stated(parts.weights)
     try:
         entries[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
     except ValueError:

@@ -21,7 +21,7 @@ from usedge.errors import GateFailedError, InputError
 from usedge.golden import Golden, Infer, wrong_answers
 from usedge.labelled import load_labelled
 from usedge.meter import host_facts
-from usedge.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from usedge.models.checkpoint import Checkpoint, load_checkpoint, weights_of
 from usedge.sparse import Ask, few
 from usedge_export.calibration_set import CalibrationSet
 from usedge_export.golden_choice import choose
@@ -81,7 +81,7 @@ class Exported:
 
 def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = None,
            say: Say = lambda _: None) -> Exported:
-    """Make the bundle ``out`` of the ToF checkpoint in ``folder``.
+    """Make the bundle ``out`` of the ToF checkpoint in ``folder``, or of that in another bundle.
 
     ``calibrate`` is a labelled A-scan file on which the variants must pass the gate as well, and which the
     confidence is calibrated on. Raises
@@ -111,10 +111,11 @@ def export(folder: Path, recipe: Recipe, out: Path, calibrate: Path | None = Non
     variants = {name: _parts(name, contents[name], stored(measured[name]), name in defaults)
                 for name in accepted}
     original = trials[0].original(thresholds.no_echo, patch_ns)
-    provenance = _provenance(folder, checkpoint, recipe, calibrate) | {"torch": original, "refused": refused}
+    weights = weights_of(folder)
+    provenance = _provenance(weights, checkpoint, recipe, calibrate) | {"torch": original, "refused": refused}
     if calibration_set is not None:
         provenance["calibration_set"] = calibration_set.to_dict()
-    parts = BundleParts(out.stem, checkpoint.spec, thresholds, variants, golden, provenance)
+    parts = BundleParts(out.stem, checkpoint.spec, thresholds, variants, golden, provenance, weights)
     bundle = write_bundle(out, parts)
     return Exported(bundle, original, measured, refused, time.monotonic() - begun)
 
@@ -198,12 +199,12 @@ def _parts(name: str, content: bytes, parity: Figures, default: bool) -> Variant
     return VariantParts(*runtime_and_precision(name), content, parity, default)
 
 
-def _provenance(folder: Path, checkpoint: Checkpoint, recipe: Recipe,
+def _provenance(weights: bytes, checkpoint: Checkpoint, recipe: Recipe,
                 calibrate: Path | None) -> dict[str, Any]:
     """Where the bundle comes from, as JSON values: no paths, no host name, nothing that varies."""
     return {
         "usedge": __version__, "checkpoint": checkpoint.record, "config": checkpoint.config.to_dict(),
-        "weights_sha256": _sha256(folder / WEIGHTS), "recipe": recipe.to_dict(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(), "recipe": recipe.to_dict(),
         "calibrate": {"file": calibrate.name, "sha256": _sha256(calibrate)} if calibrate else None,
         "packages": {name: _version(name) for name in PACKAGES}, "machine": platform.machine(),
     }

@@ -32,7 +32,8 @@ app = new_app()
 
 @app.command(epilog="Example: usedge export runs/finetune/last --int8 -o field.usedge")
 def export(
-    checkpoint: Annotated[Path | None, typer.Argument(help="Folder that `usedge finetune` wrote.")] = None,
+    checkpoint: Annotated[Path | None, typer.Argument(
+        help="Folder that `usedge finetune` wrote, or a bundle; default: the shipped one.")] = None,
     int8: Annotated[bool, typer.Option("--int8/--no-int8", help="With int8 variants, or fp32 alone.")] = True,
     recipe: Annotated[str, typer.Option(help="Shipped recipe by name, or a TOML file.")] = "int8",
     calibrate: Annotated[Path | None, typer.Option(
@@ -51,11 +52,9 @@ def export(
     A variant outside the recipe's limits is left out, with the figures; when a required one is, nothing is
     written and the exit code is 1.
     """
-    if checkpoint is None:
-        raise InputError("no checkpoint is given.", "Give the folder that `usedge finetune` wrote, e.g."
-                         " runs/finetune/last.")
     _need_export()
     from usedge.resources import recipe as find_recipe
+    from usedge.resources import shipped_bundle
     from usedge_export.build import export as build
     from usedge_export.recipe import read_recipe
 
@@ -65,7 +64,8 @@ def export(
             raise InputError(f"there is no folder {path.parent}.", f"Make it, or give another {option} FILE.")
     signer = _signer(sign)
     chosen = chosen if int8 else chosen.without_int8()
-    exported = build(checkpoint, chosen.with_native() if native or c_header else chosen, out, calibrate,
+    chosen = chosen.with_native() if native or c_header else chosen
+    exported = build(checkpoint or shipped_bundle(), chosen, out, calibrate,
                      lambda line: typer.echo(f"usedge: {line}", err=True))
     if c_header:
         _write_header(exported, c_header)

@@ -65,6 +65,24 @@ def test_bundle_holds_what_a_device_needs(exported: build.Exported, checkpoint: 
     assert bundle.provenance["recipe"]["gate"]["agreement_min"] == 0.8
 
 
+def test_a_bundle_is_the_checkpoint_that_it_was_exported_from(
+    exported: build.Exported, checkpoint: Path, recipe: Recipe, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = load_checkpoint(checkpoint, "tof"), load_checkpoint(exported.bundle.path, "tof")
+    assert (here.kind, here.spec, here.config, here.record) == (there.kind, there.spec, there.config,
+                                                               there.record)
+    assert here.weights.keys() == there.weights.keys()
+    assert all(bool((here.weights[name] == there.weights[name]).all()) for name in there.weights)
+    monkeypatch.setattr("usedge.resources.shipped_bundle", lambda: exported.bundle.path)
+    monkeypatch.setattr("usedge_export.recipe.read_recipe", lambda _: recipe)
+    result = CliRunner().invoke(cli.app, ["-o", str(tmp_path / "again.usedge")], catch_exceptions=False)
+    assert json.loads(result.stdout)["bundle"] == str(tmp_path / "again.usedge")
+    again = read_bundle(tmp_path / "again.usedge")
+    assert again.provenance["weights_sha256"] == exported.bundle.provenance["weights_sha256"]
+    assert again.variant_bytes("onnx-fp32") == exported.bundle.variant_bytes("onnx-fp32")
+
+
 def test_bundle_tells_no_paths_and_no_host_name(exported: build.Exported, checkpoint: Path) -> None:
     import platform
 
@@ -281,8 +299,6 @@ def test_command_asks_for_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     def invoke(*words: str) -> None:
         CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
 
-    with pytest.raises(InputError, match=r"no checkpoint is given\. .*`usedge finetune` wrote"):
-        invoke("--int8")
     with pytest.raises(InputError, match="no recipe 'int4'"):
         invoke(str(tmp_path), "--recipe", "int4")
     with pytest.raises(InputError, match="no folder"):

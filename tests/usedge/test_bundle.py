@@ -123,6 +123,22 @@ def test_what_is_written_is_read_back(bundle: Bundle) -> None:
         np.testing.assert_array_equal(getattr(read.golden(), field), getattr(given.golden, field))
 
 
+def test_weights_come_back_where_there_are_some(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"b\.usedge holds no weights to go on from\. Give the checkpoint"):
+        bundle.weights()
+    weights = np.random.default_rng(3).bytes(5_000)
+    kept = write_bundle(tmp_path / "kept.usedge", parts(weights=weights))
+    assert kept.weights() == weights
+    assert read_bundle(kept.path) == kept
+
+    def damage(entries: dict[str, bytes]) -> None:
+        entries["weights.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
+
+    reseal(kept.path, repacked(kept.path, damage))
+    with pytest.raises(InputError, match=r"weights\.safetensors differs from its SHA-256 in the manifest"):
+        read_bundle(kept.path).weights()
+
+
 def test_defaults_are_per_runtime(bundle: Bundle) -> None:
     assert bundle.default_for("litert").name == "litert-int8"
     assert bundle.default_for("onnx").name == "onnx-fp32"

@@ -19,9 +19,12 @@ app = o.new_app()
 
 @app.command(epilog="Example: usedge finetune runs/pretrain/last --ascans 600000 --out runs/finetune")
 def finetune(  # noqa: PLR0913, PLR0917 - its options
-    start: Annotated[Path | None, typer.Argument(help="Checkpoint to start from; default: none.")] = None,
+    start: Annotated[Path | None, typer.Argument(
+        help="Checkpoint or bundle to start from; default: none, with --data the shipped one.")] = None,
     recipe: o.Recipes = None,
     data: Annotated[Path | None, typer.Option(help="Labelled npz or HDF5 file of one board.")] = None,
+    from_scratch: Annotated[bool, typer.Option(
+        "--from-scratch", help="With --data: start from no checkpoint.")] = False,
     task: Annotated[str, typer.Option(help="tof, or presence (no echo, sound, defect).")] = "tof",
     head: Annotated[str | None, typer.Option(help="pointer, or pooled (the paper's classifier).")] = None,
     backbone: Annotated[str | None, typer.Option(help="transformer, or cnn (the baseline).")] = None,
@@ -45,18 +48,21 @@ def finetune(  # noqa: PLR0913, PLR0917 - its options
 
     A checkpoint brings its own sizes and blur; a recipe or an option that asks for others is refused.
 
-    A finished ToF checkpoint with --data is adapted to that board by the recipe "adapt": a few A-scans are
-    enough, mixed with synthetic ones, and a before/after table tells what it gave; status 1 where it became
-    worse.
+    A finished ToF checkpoint (default: the shipped one) is adapted to the board of --data by the recipe
+    "adapt": a few A-scans are enough, mixed with synthetic ones, and a before/after table tells what it gave;
+    status 1 where it became worse.
     """
     o.need_training()
     from usedge.labelled import load_labelled
+    from usedge.resources import shipped_bundle
     from usedge.training.recipe import read_recipes
     from usedge.training.tasks import Downstream
     from usedge.training.tasks import finetune as train
 
     if task == "presence" and preset is None:
         preset = "plate"
+    if data is not None and start is None and task == "tof" and not from_scratch:
+        start = shipped_bundle()
     few = data is not None and start is not None and _finished(start)
     chosen = (read_recipes([*(["adapt"] if few else []), *(recipe or [])])
               .changed("model", head=head, backbone=backbone)

@@ -1,6 +1,7 @@
 """Checkpoints: one folder with ``weights.safetensors``, ``optimizer.safetensors`` and ``checkpoint.json``.
 
 Nothing is unpickled. The JSON carries magic, version, every seed and setting, and the SHA-256 of both files.
+A bundle that holds its weights is read as the checkpoint that it was exported from.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
+from usedge.bundle import read_bundle
 from usedge.errors import InputError
 from usedge.models.config import MAEConfig
 from usedge.models.nets import Model, build
@@ -128,20 +130,42 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, kind: str | None = None) -> Checkpoint:
-    """Read a checkpoint; raises InputError for what is none, another ``kind``, or a wrong checksum."""
+    """Read a checkpoint, or that of a bundle; raises InputError for what is none, another ``kind``, or a
+    wrong checksum.
+    """
+    checkpoint = _of_bundle(folder) if folder.is_file() else _of_folder(folder)
+    if kind is not None and checkpoint.kind != kind:
+        raise InputError(f"{folder} holds a {checkpoint.kind!r} model, not {kind!r}.",
+                         f"Give the checkpoint of `{MADE_BY[kind]}`.")
+    if bad := _not_finite(checkpoint.weights):
+        raise InputError(f"{folder} has weights that are not finite ({bad}).",
+                         "The training diverged; train again.")
+    return checkpoint
+
+
+def weights_of(path: Path) -> bytes:
+    """The safetensors file in a checkpoint's folder or a bundle."""
+    return read_bundle(path).weights() if path.is_file() else (path / WEIGHTS).read_bytes()
+
+
+def _of_bundle(path: Path) -> Checkpoint:
+    """What a bundle, always of a ToF model, was exported from."""
+    bundle = read_bundle(path)
+    weights, made = load(bundle.weights()), bundle.provenance
+    if missing := {"config", "checkpoint"} - set(made):
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))} in its provenance.",
+                         "Give the checkpoint that it was exported from.")
+    return Checkpoint("tof", bundle.spec, _config(path, made["config"]), made["checkpoint"], weights)
+
+
+def _of_folder(folder: Path) -> Checkpoint:
     is_stored(folder)
     record = _read_record(folder)
     for name, digest in ({WEIGHTS: None} | record["sha256"]).items():
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs).",
                              "Copy the checkpoint again.")
-    if kind is not None and record["kind"] != kind:
-        raise InputError(f"{folder} holds a {record['kind']!r} model, not {kind!r}.",
-                         f"Give the checkpoint of `{MADE_BY[kind]}`.")
     weights = load_file(folder / WEIGHTS)
-    if bad := _not_finite(weights):
-        raise InputError(f"{folder} has weights that are not finite ({bad}).",
-                         "The training diverged; train again.")
     optimizer = load_file(folder / OPTIMIZER) if OPTIMIZER in record["sha256"] else None
     return Checkpoint(record["kind"], SignalSpec.from_dict(record["spec"]), _config(folder, record["config"]),
                       record["record"], weights, optimizer)

@@ -55,9 +55,9 @@ class Place(NamedTuple):
 
 
 def zoom(samples: Samples, place: float, cycles: float, period: float | None = None,
-         median: float | None = None) -> Window:
+         median: float | None = None, worth: float = WORTH) -> Window:
     """The gate of the second pass, ``cycles`` wide, in ``samples (n,)`` whose first pick is at ``place``; the
-    whole gate, 0 … n, where a second pass is not worth its while.
+    whole gate, 0 … n, where that would be longer than the part ``worth`` of it.
 
     ``period`` in samples: that of the centre frequency, estimated around the echo where it is None;
     ``median`` of ``samples`` in counts, where it is known already.
@@ -72,7 +72,7 @@ def zoom(samples: Samples, place: float, cycles: float, period: float | None = N
     fine = period or _period(samples, anchor - before * rough, anchor + after * rough)
     width = max(round(2.0 ** (round(math.log2(cycles * fine) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)),
                 MIN_GATE_SAMPLES)
-    if width > WORTH * n:
+    if width > worth * n:
         return Window(0, n, fine, median)
     start = min(max(anchor - round(LEAD * width), 0), n - width)
     return Window(start, start + width, fine, median)

@@ -34,8 +34,8 @@ BEFORE_CYCLES, BEHIND_CYCLES = 8.0, 20.0
 """Least room in the gate around an onset."""
 FULL_SCALE = 500.0
 """Counts that the largest echo is recorded with: an ADC of 10 bits."""
-ALWAYS = 1.0
-"""Every gate is placed at this limit, so that both passes say what they think of it."""
+NEVER = 0.0
+"""Every echo is in doubt at this limit of the first look, so that the others say what they think of it."""
 LEAST_ECHOES = 50
 NEWTON_STEPS = 50
 STIFFNESS = 1e-3
@@ -44,7 +44,7 @@ STIFFNESS = 1e-3
 
 def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
     """The least limit of the first pass at which no more than the share ``missed`` of the scenes' echoes is
-    lost: those that the second pass, at ``no_echo_again``, finds nevertheless are not.
+    lost: those that a second or closer look, at ``no_echo_again``, finds nevertheless are not.
     """
     passes = Passes(checkpoint.spec, TorchBackend(checkpoint.model()))
     rng = np.random.default_rng(settings.seed)
@@ -56,8 +56,8 @@ def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
 
 def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSettings
               ) -> list[tuple[float, float]]:
-    """Probabilities of no echo by both passes in one scene, again and again with fresh noise, in a gate that
-    begins elsewhere.
+    """Probabilities of no echo by the first look and by all others, in one scene, again and again with fresh
+    noise, in a gate that begins elsewhere.
     """
     rf, onset, cycle = _scene(rng)
     rms = 10.0 ** (-rng.uniform(settings.snr_db_min, settings.snr_db_max) / 20.0)
@@ -66,7 +66,7 @@ def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSetti
         start = int(rng.uniform(0.0, onset - BEFORE_CYCLES * cycle))
         noisy = rf[start:] + rms * rng.standard_normal(len(rf) - start)
         counts = np.round(np.clip(noisy, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
-        found = passes.find(AScan(counts, 1e6), ALWAYS)
+        found = passes.find(AScan(counts, 1e6), NEVER, settings.no_echo_again or EVEN_ODDS)
         answers.append((found.p_no_echo, found.p_again))
     return answers
 

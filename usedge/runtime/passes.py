@@ -22,6 +22,10 @@ from usedge.zoom import Place, surer, zoom
 
 EVEN_ODDS = 0.5
 """An echo that the first pass thinks less likely than none gets no second look."""
+CLOSER, CLOSER_WORTH = (1.0, 0.8, 0.64), 0.97
+"""An echo in doubt is looked at in gates of so many times the second pass's width, if shorter than this part
+of the whole: the fuller the gate, the less is there that could pass for an echo.
+"""
 LAPS = ("preprocess", "infer")
 """Stages that ``Passes`` times."""
 
@@ -29,7 +33,7 @@ LAPS = ("preprocess", "infer")
 class Found(NamedTuple):
     """What the passes found in a gate: ``p_no_echo`` and ``confidence`` as the network says them, ``snr_db``,
     native samples a ``patch``; ``place`` by both passes and ``onset`` settled, in native samples, None where
-    none is told; ``p_again`` the second pass's probability of no echo, 1 where there was no second pass.
+    none is told; ``p_again`` the least probability of no echo of the looks after the first, 1 for none.
     """
 
     p_no_echo: float
@@ -69,7 +73,8 @@ class Passes:
 
     def find(self, gated: AScan, no_echo: float, no_echo_again: float = 0.0) -> Found:
         """The first echo of ``gated``, placed unless the probability of none is over ``no_echo``; but placed
-        if that is at most EVEN_ODDS and what the second pass says at most ``no_echo_again``.
+        if that is at most EVEN_ODDS and what the second pass says, or a closer look, at most
+        ``no_echo_again``.
 
         Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
         """
@@ -79,14 +84,17 @@ class Passes:
         snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         patch = self.spec.patch * prepared.step
         place, p_again = _placed(first, patch), 1.0
-        none = Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
-        if first.p_no_echo > no_echo and (first.p_no_echo > EVEN_ODDS or not no_echo_again):
-            return none
+        doubted = first.p_no_echo > no_echo
+        if doubted and (first.p_no_echo > EVEN_ODDS or not no_echo_again):
+            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
         onset = min(place.onset, len(gated.samples))
         if self.spec.zoom:
+            first_place = place.onset
             place, onset, p_again = self._again(gated, place, prepared.median[0])
-        if first.p_no_echo > no_echo and p_again > no_echo_again:
-            return none
+            if doubted and p_again > no_echo_again:
+                p_again = self._closer(gated, first_place, prepared.median[0], p_again, no_echo_again)
+        if doubted and p_again > no_echo_again:
+            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None, p_again)
         return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset, p_again)
 
     def _look(self, samples: NDArray[np.int16]) -> tuple[Prepared, Pointing]:
@@ -123,6 +131,17 @@ class Passes:
             second = _placed(found, self.spec.patch * prepared.step, window.start)
             place, p_again = surer(place, second, window), found.p_no_echo
         return place, settle(samples, place, window), p_again
+
+    def _closer(self, gated: AScan, place: float, median: float, p_again: float, enough: float) -> float:
+        """The least probability of no echo of closer and closer looks at ``place``, in native samples, and of
+        ``p_again``; no further look once it is at most ``enough``.
+        """
+        samples = gated.samples
+        for part in CLOSER if p_again == 1.0 else CLOSER[1:]:
+            window = zoom(samples, place, part * self.spec.zoom, self.period, median, CLOSER_WORTH)
+            if p_again > enough and window.stop - window.start < len(samples):
+                p_again = min(p_again, self._look(samples[window.start : window.stop])[1].p_no_echo)
+        return p_again
 
     def _period(self, gated: AScan) -> float | None:
         """Period of the known centre frequency in native samples."""

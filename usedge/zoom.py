@@ -25,8 +25,10 @@ WORTH = 0.8
 """A second gate that is longer than this part of the first shows nothing new."""
 STEPS_PER_OCTAVE = 16
 """Widths come on this ladder, so that a few resampling plans serve all."""
-FAR_CYCLES = 3.0
-"""A second pass that moves the arrival further has found another echo."""
+FAR_CYCLES, SURER = 3.0, 5.0
+"""A second pass that moves the arrival further has found another echo. It counts if its odds are so many
+times those of the first, which saw the whole gate.
+"""
 QUIET, QUIET_CYCLES = 0.25, 1.5
 """An echo is over where it stays under −12 dB of its peak for so long, at the latest ECHO_CYCLES after its
 onset: what comes later and is smaller is no significant echo, whatever it is.
@@ -96,9 +98,13 @@ def passed(samples: Samples, onset: float, period: float | None = None) -> int:
 
 
 def surer(first: Place, second: Place, window: Window) -> Place:
-    """The second pass's answer, but where it is far from the first's and less sure."""
+    """The second pass's answer, but where it is far from the first's and not SURER."""
     far = abs(second.arrival - first.arrival) > FAR_CYCLES * window.period
-    return first if far and second.confidence < first.confidence else second
+    return first if far and _odds(second.confidence) < SURER * _odds(first.confidence) else second
+
+
+def _odds(confidence: float) -> float:
+    return confidence / max(1.0 - confidence, 1e-9)
 
 
 def furthest(part: Samples, median: float) -> tuple[int, float]:

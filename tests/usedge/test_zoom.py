@@ -70,9 +70,9 @@ def test_whatever_is_in_the_gate_the_second_one_lies_in_it(
 WHOLE = Window(0, N, PERIOD, 0.0)
 
 
-def test_a_second_pass_that_finds_another_echo_must_be_surer() -> None:
+def test_a_second_pass_that_finds_another_echo_must_be_much_surer() -> None:
     first = Place(1000.0, 1010.0, 0.9)
-    for later, confidence, kept in ((4, 0.8, True), (4, 0.95, False), (2, 0.5, False)):
+    for later, confidence, kept in ((4, 0.8, True), (4, 0.95, True), (4, 0.98, False), (2, 0.5, False)):
         arrival = first.arrival + later * PERIOD
         second = Place(arrival - 10, arrival, confidence)
         assert surer(first, second, WHOLE) == (first if kept else second)
@@ -146,18 +146,31 @@ def test_a_second_pass_places_more_finely_and_its_time_counts() -> None:
     assert spread[1] < 1
 
 
-@pytest.mark.parametrize(("first", "second", "limits", "found"), [
-    (0.02, 0.9, (0.03, 0.1), True), (0.3, 0.05, (0.03, 0.1), True), (0.3, 0.2, (0.03, 0.1), False),
-    (0.3, 0.05, (0.03, 0.0), False), (0.6, 0.05, (0.03, 0.1), False)])
-def test_an_echo_in_doubt_is_one_where_the_second_pass_doubts_it_less(
-        first: float, second: float, limits: tuple[float, float], found: bool) -> None:
-    """``first`` and ``second``: the passes' probabilities of no echo. Over even odds nobody looks again."""
-    network = Coarse((first, second))
-    passes = Passes(SignalSpec(zoom=CYCLES), network)
-    answer = passes.find(AScan(ascan(), 64e6), *limits)
+@pytest.mark.parametrize(("doubts", "limits", "found"), [
+    ((0.02, 0.9), (0.03, 0.1), True), ((0.3, 0.05), (0.03, 0.1), True),
+    ((0.3, 0.2, 0.2, 0.2), (0.03, 0.1), False), ((0.3, 0.2, 0.05), (0.03, 0.1), True),
+    ((0.3, 0.2, 0.2, 0.05), (0.03, 0.1), True), ((0.3,), (0.03, 0.0), False), ((0.6,), (0.03, 0.1), False)])
+def test_an_echo_in_doubt_is_one_where_a_closer_look_doubts_it_less(
+        doubts: tuple[float, ...], limits: tuple[float, float], found: bool) -> None:
+    """``doubts``: the looks' probabilities of no echo, all that are asked for. Over even odds nobody looks
+    again.
+    """
+    network = Coarse(doubts)
+    answer = Passes(SignalSpec(zoom=CYCLES), network).find(AScan(ascan(), 64e6), *limits)
     assert (answer.onset is not None) is found
-    assert answer.p_no_echo == pytest.approx(first, rel=1e-3)
-    assert network.calls == (1 if first > 0.5 or (first > limits[0] and not limits[1]) else 2)
+    assert answer.p_no_echo == pytest.approx(doubts[0], rel=1e-3)
+    assert network.calls == len(doubts)
+
+
+@pytest.mark.parametrize(("cycles", "doubts"), [(60, (0.3, 0.05)), (45, (0.3, 0.05)), (30, (0.3,))])
+def test_a_gate_too_short_for_a_second_pass_is_looked_at_closer_where_it_is_in_doubt(
+        cycles: int, doubts: tuple[float, ...]) -> None:
+    samples = ascan(400.0, cycles * int(PERIOD))
+    sure, unsure = Coarse((0.02,)), Coarse(doubts)
+    for network, found in ((sure, True), (unsure, len(doubts) > 1)):
+        passes = Passes(SignalSpec(zoom=CYCLES), network, 4e6)
+        assert (passes.find(AScan(samples, 64e6), 0.03, 0.1).onset is not None) is found
+    assert (sure.calls, unsure.calls) == (1, len(doubts))
 
 
 def test_one_pass_is_one_look() -> None:

@@ -26,7 +26,7 @@ from usedge.labelled import LabelledSet, load_labelled
 from usedge.metrics import file_scores, judge
 from usedge.models.checkpoint import Checkpoint, load_checkpoint
 from usedge.resources import recipe
-from usedge.training.adapt import Adapter, Find, no_echo_limit, synthetic_scores
+from usedge.training.adapt import Adapter, Find, no_echo_limit, synthetic_scores, told_where_labelled
 from usedge.training.cuts import rows_of
 from usedge.training.loop import TrainSettings
 from usedge.training.recipe import read_recipes
@@ -53,7 +53,7 @@ def rest_of(labelled: LabelledSet, learnt: int) -> NDArray[np.int64]:
 def scores(tof_s: NDArray[np.float64], labelled: LabelledSet) -> dict[str, Any]:
     """Figures of one file's answers, as `usedge evaluate` counts them."""
     assert labelled.f0_hz is not None
-    return dict(file_scores(judge(tof_s, labelled.tof_s, labelled.f0_hz)))
+    return dict(file_scores(judge(told_where_labelled(tof_s, labelled), labelled.tof_s, labelled.f0_hz)))
 
 
 def means(files: dict[str, list[dict[str, Any]]], key: str) -> list[float]:
@@ -62,7 +62,7 @@ def means(files: dict[str, list[dict[str, Any]]], key: str) -> list[float]:
 
 
 class Trial:
-    """CHECKPOINT and the files; what it answers before is answered once."""
+    """CHECKPOINT (or a bundle) and the files; what it answers before is answered once."""
 
     def __init__(self, start: Path, folder: Path, settings: TrainSettings) -> None:
         self.start, self.settings = start, settings
@@ -75,8 +75,9 @@ class Trial:
 
     @staticmethod
     def finder(checkpoint: Checkpoint) -> Find:
-        """Both passes at the no-echo limit that `usedge export` would choose for ``checkpoint``."""
-        return finder(checkpoint, scenes_limit(checkpoint, read_recipe(recipe("int8")).operating))
+        """Both passes at the no-echo limits that `usedge export` would choose for ``checkpoint``."""
+        operating = read_recipe(recipe("int8")).operating
+        return finder(checkpoint, scenes_limit(checkpoint, operating), operating.no_echo_again)
 
     @staticmethod
     def answers(find: Find, checkpoint: Checkpoint, sets: dict[str, LabelledSet]) -> Answers:

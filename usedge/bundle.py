@@ -61,11 +61,10 @@ _EXPORT_AGAIN = "Copy the bundle again, or export it again with `usedge export`.
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """``no_echo``: an A-scan with a larger probability of "no echo" has none, unless that is at most even and
-    the second pass says at most ``no_echo_again``. ``low_confidence``: a ToF with less confidence is not
-    given. All in 0..1. ``slope`` (over 0) and ``offset`` calibrate confidence: its log odds are ``slope``
-    times those that the network says, plus ``offset`` (J. Platt, 1999: "Probabilistic outputs for support
-    vector machines").
+    """``no_echo``: an A-scan with a larger probability of "no echo" has none, unless a closer look says at
+    most ``no_echo_again``. ``low_confidence``: a ToF with less confidence is not given. All in 0..1.
+    ``slope`` (over 0) and ``offset`` calibrate confidence: its log odds are ``slope`` times those that the
+    network says, plus ``offset`` (J. Platt, 1999: "Probabilistic outputs for support vector machines").
 
     ``patches`` and ``sure`` are the bundle's ``usedge.sparse.Glance``; ``patches`` 0: all, always.
     """

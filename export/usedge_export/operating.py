@@ -20,7 +20,7 @@ from usedge.labelled import LabelledSet
 from usedge.models.backend import TorchBackend
 from usedge.models.checkpoint import Checkpoint
 from usedge.runtime.evaluate import judge_passes
-from usedge.runtime.passes import EVEN_ODDS, Passes
+from usedge.runtime.passes import MOST_DOUBT, Passes
 from usedge.synth.field import FieldSettings, field_batch
 from usedge_export.recipe import OperatingSettings
 
@@ -50,7 +50,7 @@ def no_echo_limit(checkpoint: Checkpoint, settings: OperatingSettings) -> float:
     rng = np.random.default_rng(settings.seed)
     asked = [each for _ in range(settings.scenes) for each in _repeated(passes, rng, settings)]
     first, second = np.array(asked).T
-    needed = np.where((first <= EVEN_ODDS) & (second <= settings.no_echo_again), 0.0, first)
+    needed = np.where((first <= MOST_DOUBT) & (second <= settings.no_echo_again), 0.0, first)
     return float(np.quantile(needed, 1.0 - settings.missed))
 
 
@@ -66,7 +66,7 @@ def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSetti
         start = int(rng.uniform(0.0, onset - BEFORE_CYCLES * cycle))
         noisy = rf[start:] + rms * rng.standard_normal(len(rf) - start)
         counts = np.round(np.clip(noisy, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
-        found = passes.find(AScan(counts, 1e6), NEVER, settings.no_echo_again or EVEN_ODDS)
+        found = passes.find(AScan(counts, 1e6), NEVER, settings.no_echo_again or MOST_DOUBT)
         answers.append((found.p_no_echo, found.p_again))
     return answers
 

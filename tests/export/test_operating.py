@@ -29,12 +29,12 @@ def test_the_limit_is_the_least_that_keeps_the_echoes_asked_for(checkpoint: Path
 
 def test_what_the_second_pass_finds_nevertheless_asks_for_no_higher_limit(
         checkpoint: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = iter([(0.01, 0.9), (0.02, 1.0), (0.4, 0.05), (0.7, 0.05)])
+    asked = iter([(0.01, 0.9), (0.02, 1.0), (0.3, 0.05), (0.7, 0.05)])
     monkeypatch.setattr("usedge_export.operating._repeated", lambda *_: [next(asked)])
     settings = replace(recipe.operating, scenes=4, missed=0.25, no_echo_again=0.1)
     limit = no_echo_limit(load_checkpoint(checkpoint), settings)
     assert 0.01 < limit <= 0.7
-    asked = iter([(0.01, 0.9), (0.02, 1.0), (0.4, 0.05), (0.3, 0.05)])
+    asked = iter([(0.01, 0.9), (0.02, 1.0), (0.3, 0.05), (0.2, 0.05)])
     assert no_echo_limit(load_checkpoint(checkpoint), settings) <= 0.02
 
 

@@ -30,7 +30,7 @@ def test_shipped_recipes_are_valid() -> None:
 
 FAULTS = {
     "\nagreement_min = ": ("\nagrement_min = ", r"key gate\.agrement_min is unknown.* gate\.agreement_min"),
-    "low_confidence = 0.5": ("low_confidense = 0.5",
+    "low_confidence = 0.4": ("low_confidense = 0.5",
                              r"key operating\.low_confidense is unknown.*operating\.low_confidence"),
     "[speed]": ("[speeds]", r"key speeds is unknown.*one is speed"),
     "seed = 39447": ("", r"lacks the key parity\.seed"),

@@ -32,8 +32,10 @@ FIGURES = {"hit_half_period": "hit ½T", "hit_one_period": "hit 1T", "raw_hit_ha
 
 CAPTION = "in %; hits with the median error removed; errors: missed or false, of all"
 
-def finder(start: Checkpoint, limit: float) -> Find:
-    """Answers files by both passes over the networks that it is given, of the spec of ``start``."""
+def finder(start: Checkpoint, no_echo: float, no_echo_again: float = 0.0) -> Find:
+    """Answers files by both passes over the networks that it is given, of the spec of ``start``, at limits as
+    in a bundle's ``Thresholds``.
+    """
 
     from usedge.models.backend import TorchBackend
     from usedge.runtime.evaluate import LOW_CONFIDENCE, gates_of, place_all
@@ -41,7 +43,7 @@ def finder(start: Checkpoint, limit: float) -> Find:
 
     def find(model: nn.Module, labelled: LabelledSet) -> NDArray[np.float64]:
         passes = Passes(start.spec, TorchBackend(model))
-        return place_all(passes, gates_of(labelled), limit, LOW_CONFIDENCE).tof_s
+        return place_all(passes, gates_of(labelled), no_echo, LOW_CONFIDENCE, no_echo_again).tof_s
 
     return find
 
@@ -62,6 +64,7 @@ def with_f0(labelled: LabelledSet) -> LabelledSet:
 
 def adapted(settings: TrainSettings, what: Downstream, out: Path) -> Adaptation:
     """Adapt ``what.start`` to ``what.data``, both given, into ``out``, saying how it goes."""
+    from usedge.bundle import read_bundle
     from usedge.models.checkpoint import load_checkpoint
     from usedge.training.adapt import Adapter, no_echo_limit
     from usedge.training.tasks import same_architecture
@@ -70,7 +73,9 @@ def adapted(settings: TrainSettings, what: Downstream, out: Path) -> Adaptation:
     assert what.data is not None
     start = load_checkpoint(what.start, "tof")
     same_architecture(what, start)
-    find = finder(start, no_echo_limit(start))
+    limits = read_bundle(what.start).thresholds if what.start.is_file() else None
+    find = (finder(start, limits.no_echo, limits.no_echo_again) if limits
+            else finder(start, no_echo_limit(start)))
     return Adapter(settings, what.start, with_f0(what.data), out, find,
                    lambda text: typer.echo(text, err=True)).run()
 

@@ -20,7 +20,7 @@ from usedge.tof import Picker, echo_peak, estimate_f0
 
 GRID = 2048
 """Grid samples of the model's input, on which samples a cycle are counted."""
-LOW_CONFIDENCE = 0.45
+LOW_CONFIDENCE = 0.4
 """A ToF of a checkpoint with less is not given, as in the bundles that `usedge export` makes."""
 SPECTRUM_ROWS = 256
 """As many A-scans, evenly spread over a file, are enough for its median spectrum."""

@@ -20,8 +20,8 @@ from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
 from usedge.zoom import Place, surer, zoom
 
-EVEN_ODDS = 0.5
-"""An echo that the first pass thinks less likely than none gets no second look."""
+MOST_DOUBT = 0.35
+"""An echo that the first pass doubts more gets no second look: quantised noise is full of such."""
 CLOSER, CLOSER_WORTH = (1.0, 0.8, 0.64), 0.97
 """An echo in doubt is looked at in gates of so many times the second pass's width, if shorter than this part
 of the whole: the fuller the gate, the less is there that could pass for an echo.
@@ -73,7 +73,7 @@ class Passes:
 
     def find(self, gated: AScan, no_echo: float, no_echo_again: float = 0.0) -> Found:
         """The first echo of ``gated``, placed unless the probability of none is over ``no_echo``; but placed
-        if that is at most EVEN_ODDS and what the second pass says, or a closer look, at most
+        if that is at most MOST_DOUBT and what the second pass says, or a closer look, at most
         ``no_echo_again``.
 
         Raises InputError for too short a gate and for a centre frequency not under the Nyquist frequency.
@@ -85,7 +85,7 @@ class Passes:
         patch = self.spec.patch * prepared.step
         place, p_again = _placed(first, patch), 1.0
         doubted = first.p_no_echo > no_echo
-        if doubted and (first.p_no_echo > EVEN_ODDS or not no_echo_again):
+        if doubted and (first.p_no_echo > MOST_DOUBT or not no_echo_again):
             return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
         onset = min(place.onset, len(gated.samples))
         if self.spec.zoom:

@@ -27,6 +27,7 @@ from usedge.labelled import LabelledSet
 from usedge.metrics import Scores, file_scores, judge
 from usedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from usedge.pointer import decode
+from usedge.runtime.evaluate import Predictions, as_labelled, gates_of
 from usedge.spec import SignalSpec
 from usedge.training import tasks
 from usedge.training.cuts import OwnStream, own_gates, rows_of
@@ -245,6 +246,12 @@ def left_out(labelled: LabelledSet) -> list[tuple[Rows, Rows]]:
     return pairs
 
 
+def told_where_labelled(tof_s: NDArray[np.float64], labelled: LabelledSet) -> NDArray[np.float64]:
+    """Answers ``tof_s (n,)`` at the point of the echo that ``labelled``, its ``f0_hz`` known, marks."""
+    told = Predictions(tof_s, np.ones_like(tof_s))
+    return as_labelled(told, labelled, gates_of(labelled), _f0(labelled)).tof_s
+
+
 def synthetic_scores(model: nn.Module, spec: SignalSpec, preset: str, limit: float) -> Scores:
     """``place_scores`` on the validation A-scans, and shares of echoes ``missed`` and empty gates answered
     (``false_alarms``) at the no-echo ``limit``; ``no_echo_errors`` of both kinds among all gates.
@@ -258,7 +265,7 @@ def synthetic_scores(model: nn.Module, spec: SignalSpec, preset: str, limit: flo
 
 
 def _file_scores(tof_s: NDArray[np.float64], held: LabelledSet) -> Scores:
-    outcomes = judge(tof_s, held.tof_s, _f0(held))
+    outcomes = judge(told_where_labelled(tof_s, held), held.tof_s, _f0(held))
     return file_scores(outcomes) | {"no_echo_errors": _mean(outcomes.answered != outcomes.echo)}
 
 

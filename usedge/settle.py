@@ -18,9 +18,9 @@ LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 25.0, 0.7
 """Where arrivals repeat better than onsets, and the median way from the one to the other: chosen on fixed
 synthetic scenes under fresh noise, but HIGH_DB, to which these are indifferent, on recorded A-scans.
 """
-FIRST_CYCLES, FIRST_DB, SURE = 1.5, 6.0, 0.99
+FIRST_CYCLES, FIRST_DB = 1.5, 6.0
 """An onset is seen, however slowly the echo rises, where so many cycles after it have an rms so far over the
-noise's, or where the network is so sure of it.
+noise's.
 """
 SEEN_DB, CLEAR_DB = 25.0, 35.0
 """Between them the answer goes over from the network's onset to where the A-scan itself changes."""
@@ -53,9 +53,9 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the onset to
     a fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there; later for an echo that rises
     slowly, whose first cycles are so much weaker than its peak, unless they stand out of the noise by
-    FIRST_DB or the network is SURE. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by
-    the AIC (``akaike``), unless that is near, hardly likelier, or further than FAR_CYCLES. What is still loud
-    before that, without a pause, is the echo's beginning.
+    FIRST_DB. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``),
+    unless that is near, hardly likelier, or further than FAR_CYCLES. What is still loud before that, without
+    a pause, is the echo's beginning.
     """
     n = len(samples)
     begin, end = inside(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
@@ -64,7 +64,7 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     noise = _noise(quiet - np.float32(window.median), window.period)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
     weaker_db = _slowness_db(found, window)
-    if weaker_db and (found.confidence >= SURE or _stands_out(samples, found, window, noise)):
+    if weaker_db and _stands_out(samples, found, window, noise):
         weaker_db = 0.0
     seen = _part(snr_db - weaker_db, LOW_DB, HIGH_DB)
     rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period

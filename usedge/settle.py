@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, vertex
 from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, Place, Samples, Window, furthest, inside
 
-LOW_DB, HIGH_DB, RISE_CYCLES = 5.0, 25.0, 0.7
-"""Where arrivals repeat better than onsets, and the median way from the one to the other: chosen on fixed
-synthetic scenes under fresh noise, but HIGH_DB, to which these are indifferent, on recorded A-scans.
-"""
+LOW_DB, HIGH_DB, PEAK_CYCLES = 5.0, 25.0, 2.0
+"""Where a matched filter's peak repeats better than an onset, and a usual way from the one to the other."""
+BURST_CYCLES, BURST_SAMPLES = 3.0, 16
+"""Of the Hann burst that the filter correlates with, and samples a cycle that are enough for it."""
+RISE_CYCLES = 0.7
+"""From onset to arrival: an echo that takes longer rises slowly."""
 FIRST_CYCLES, FIRST_DB = 1.5, 6.0
 """An onset is seen, however slowly the echo rises, where so many cycles after it have an rms so far over the
 noise's.
@@ -49,9 +51,9 @@ after it, and again around what was found until it stays.
 def settle(samples: Samples, found: Place, window: Window) -> float:
     """Where in ``samples (n,)`` the echo is told to begin: at its onset where the noise lets that be seen.
 
-    Under noise the place where an echo begins is the network's guess at a shape, but where it arrives is not.
-    So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the onset to
-    a fixed part of a cycle, RISE_CYCLES, before the arrival, and stays there; later for an echo that rises
+    Under noise the place where an echo begins is the network's guess at a shape, but where it is largest is
+    not. So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the
+    onset to PEAK_CYCLES before the peak of a matched filter, and stays there; later for an echo that rises
     slowly, whose first cycles are so much weaker than its peak, unless they stand out of the noise by
     FIRST_DB. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``),
     unless that is near, hardly likelier, or further than FAR_CYCLES. What is still loud before that, without
@@ -67,11 +69,12 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     if weaker_db and _stands_out(samples, found, window, noise):
         weaker_db = 0.0
     seen = _part(snr_db - weaker_db, LOW_DB, HIGH_DB)
-    rise = seen * (found.arrival - found.onset) + (1.0 - seen) * RISE_CYCLES * window.period
-    told = min(max(found.arrival - rise, 0.0), float(n))
+    told = seen * found.onset + (1.0 - seen) * _usual(samples, found, window) if seen < 1.0 else found.onset
+    told = min(max(told, 0.0), float(n))
     clear = _part(snr_db, SEEN_DB, CLEAR_DB)
-    if clear:
-        told = clear * _change(samples, found, told, window) + (1.0 - clear) * told
+    if not clear:
+        return told
+    told = clear * _change(samples, found, told, window) + (1.0 - clear) * told
     return _begun(samples, told, window, noise, peak)
 
 
@@ -81,6 +84,31 @@ def _stands_out(samples: Samples, found: Place, window: Window, noise: float) ->
     first = samples[start:stop] - np.float32(window.median)
     least: float = noise * 10.0 ** (FIRST_DB / 20.0)
     return float(first @ first) >= (stop - start) * least * least
+
+
+def _usual(samples: Samples, found: Place, window: Window) -> float:
+    """PEAK_CYCLES before the place in ``samples (n,)`` where a Hann burst fits ``found`` best (a matched
+    filter: G. L. Turin, IRE Trans. Inf. Theory 6, 1960, p. 311); without room for it, before the arrival.
+    """
+    every = max(1, int(window.period / BURST_SAMPLES))
+    period = window.period / every
+    half = max(2, round(0.5 * BURST_CYCLES * period))
+    before, after = (cycles * window.period + half * every for cycles in ECHO_CYCLES)
+    start, stop = inside(len(samples), found.onset - before, found.onset + after)
+    rf = samples[start : stop - (stop - start) % every] - np.float32(window.median)
+    rf = rf.reshape(-1, every).mean(axis=1) if every > 1 else rf
+    if len(rf) <= 2 * half:
+        return found.arrival - RISE_CYCLES * window.period
+    level = np.abs(np.correlate(rf, _burst(half, period), "valid"))
+    place = half + vertex(level, int(level.argmax())) + 0.5 * (1.0 - 1.0 / every)
+    return start + every * place - PEAK_CYCLES * window.period
+
+
+def _burst(half: int, period: float) -> NDArray[np.complex64]:
+    """Analytic burst under a Hann window, 2 · ``half`` + 1 samples, ``period`` of them a cycle."""
+    t = np.arange(-half, half + 1)
+    burst: NDArray[np.complex64] = np.exp(2j * np.pi * t / period).astype(np.complex64)
+    return burst * np.cos(0.5 * np.pi * t / (half + 1)).astype(np.float32) ** 2
 
 
 def _slowness_db(found: Place, window: Window) -> float:

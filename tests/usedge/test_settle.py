@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tests.usedge.test_zoom import AT, CYCLES, PERIOD, N, ascan
-from usedge.settle import LEAD_CYCLES, RISE_CYCLES, settle
+from usedge.settle import LEAD_CYCLES, PEAK_CYCLES, settle
 from usedge.zoom import Place, Window, zoom
 
 FloatArray = NDArray[np.float64]
@@ -29,13 +29,28 @@ def test_whatever_is_in_the_gate_the_echo_is_told_in_it(
     assert 0 <= settle(samples, found, window) <= len(samples)
 
 
-def test_a_clear_onset_is_told_and_a_buried_one_is_a_fixed_way_before_the_arrival() -> None:
+def test_a_clear_onset_is_told_and_a_buried_one_a_usual_way_before_the_echos_peak() -> None:
     rng, arrival = np.random.default_rng(3), AT + 1.5 * PERIOD
-    for noise, expected in ((0.0, AT), (8000.0, arrival - RISE_CYCLES * PERIOD)):
-        noisy = np.clip(ascan() + noise * rng.standard_normal(N), -32767, 32767).astype(np.int16)
-        assert settle(noisy, Place(AT, arrival, 0.9), WHOLE) == pytest.approx(expected, abs=0.01)
-    some = np.asarray(ascan() + 1500 * rng.standard_normal(N)).astype(np.int16)
-    assert AT < settle(some, Place(AT, arrival, 0.9), WHOLE) < arrival - 0.5 * PERIOD
+    usual = AT + (2.5 - PEAK_CYCLES) * PERIOD
+    assert settle(ascan(), Place(AT, arrival, 0.9), WHOLE) == pytest.approx(AT, abs=0.01)
+    buried = [settle(noisy(5000.0, rng), Place(AT + wrong * PERIOD, arrival, 0.9), WHOLE)
+              for wrong in np.linspace(-1.0, 1.0, 21)]
+    assert np.median(buried) == pytest.approx(usual, abs=0.2 * PERIOD)
+    assert np.std(buried) < 0.4 * PERIOD
+    assert AT < settle(noisy(1500.0, rng), Place(AT, arrival, 0.9), WHOLE) < usual + 0.2 * PERIOD
+
+
+def test_an_echo_at_the_end_of_a_short_gate_is_told_nevertheless() -> None:
+    rng = np.random.default_rng(4)
+    for length in (8, 12, 20, 40):
+        samples = np.round(300 * rng.standard_normal(length)).astype(np.int16)
+        told = settle(samples, Place(5.0, 6.0, 0.9), Window(0, length, PERIOD, 0.0))
+        assert 0 <= told <= length
+
+
+def noisy(rms: float, rng: np.random.Generator) -> NDArray[np.int16]:
+    """``ascan`` under white noise."""
+    return np.clip(ascan() + rms * rng.standard_normal(N), -32767, 32767).astype(np.int16)
 
 
 def test_ring_down_and_a_packet_before_an_echo_bury_no_onset() -> None:

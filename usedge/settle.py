@@ -16,6 +16,8 @@ from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, Place, Samples, Window, furthes
 
 LOW_DB, HIGH_DB, PEAK_CYCLES = 5.0, 25.0, 2.0
 """Where a matched filter's peak repeats better than an onset, and a usual way from the one to the other."""
+AROUND_CYCLES = (1.0, 2.5)
+"""It is sought from so many cycles before the arrival to so many after: further off may be another echo."""
 BURST_CYCLES, BURST_SAMPLES = 3.0, 16
 """Of the Hann burst that the filter correlates with, and samples a cycle that are enough for it."""
 RISE_CYCLES = 0.7
@@ -93,8 +95,8 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
     every = max(1, int(window.period / BURST_SAMPLES))
     period = window.period / every
     half = max(2, round(0.5 * BURST_CYCLES * period))
-    before, after = (cycles * window.period + half * every for cycles in ECHO_CYCLES)
-    start, stop = inside(len(samples), found.onset - before, found.onset + after)
+    before, after = (cycles * window.period + half * every for cycles in AROUND_CYCLES)
+    start, stop = inside(len(samples), found.arrival - before, found.arrival + after)
     rf = samples[start : stop - (stop - start) % every] - np.float32(window.median)
     rf = rf.reshape(-1, every).mean(axis=1) if every > 1 else rf
     if len(rf) <= 2 * half:

@@ -141,15 +141,25 @@ def _change(samples: Samples, found: Place, told: float, window: Window) -> floa
     """
     period, (before, after) = window.period, CHANGE_CYCLES
     last = min(found.arrival + ARRIVED_CYCLES * period, max(found.onset, told) + after * period)
-    start, stop = inside(len(samples), found.onset - before * period, last + 1.0)
-    if stop - start < MIN_SAMPLES:
+    start, criterion = _criterion(samples, found.onset - before * period, last + 1.0, window)
+    if not len(criterion):
         return told
-    criterion = akaike(samples[start:stop] - np.float32(window.median), QUANTISATION_RMS**2)
-    least, here = int(criterion.argmin()), min(max(round(told) - start - 2, 0), len(criterion) - 1)
-    change = start + 2.0 + vertex(-criterion, least)
+    least, here = int(criterion.argmin()), min(max(round(told) - start, 0), len(criterion) - 1)
+    change = start + vertex(-criterion, least)
     new = NEAR_CYCLES * period < abs(change - told) < FAR_CYCLES * period
     likelier = float(criterion[here] - criterion[least]) * 2.0 / period >= MOST_LIKELY
     return change if new and likelier else told
+
+
+def _criterion(samples: Samples, first: float, last: float, window: Window
+               ) -> tuple[int, NDArray[np.float64]]:
+    """``akaike`` of ``samples (n,)`` from ``first`` to ``last``, empty where these are too few, and which of
+    ``samples`` its first value is for.
+    """
+    start, stop = inside(len(samples), first, last)
+    if stop - start < MIN_SAMPLES:
+        return start, np.zeros(0)
+    return start + 2, akaike(samples[start:stop] - np.float32(window.median), QUANTISATION_RMS**2)
 
 
 def _begun(samples: Samples, told: float, window: Window, noise: float, peak: float) -> float:
@@ -160,7 +170,7 @@ def _begun(samples: Samples, told: float, window: Window, noise: float, peak: fl
     length, hop = max(4, round(window.period)), max(1, round(window.period / STEPS_A_PERIOD))
     first, last = max(int(told - LEAD_CYCLES * window.period) - length - hop, 0), int(told)
     floor = noise * 10.0 ** (LOUD_DB / 20.0)
-    if last - first < 3 * length or _rms(samples[last - length : last]) <= floor:
+    if last - first < 3 * length or _levels(samples[last - length : last], length)[0] <= floor:
         return told
     levels = _levels(samples[first:last], length)[::-hop]
     steps = int((levels <= floor).argmax())
@@ -170,13 +180,8 @@ def _begun(samples: Samples, told: float, window: Window, noise: float, peak: fl
     return min(_silence_ends(samples, last - steps * hop, window), told)
 
 
-def _rms(part: Samples) -> float:
-    """Of what varies in ``part (n,)``."""
-    return float(part.astype(np.float64).std())
-
-
 def _levels(part: Samples, length: int) -> NDArray[np.float64]:
-    """``_rms`` of each ``length`` samples of ``part (n,)``: (n − length + 1,)."""
+    """Rms of what varies in each ``length`` samples of ``part (n,)``: (n − length + 1,)."""
     x = part.astype(np.float64)
     x -= x[0]
     sums, squares = (np.concatenate([[0.0], values.cumsum()]) for values in (x, x * x))
@@ -190,11 +195,10 @@ def _silence_ends(samples: Samples, near: float, window: Window) -> float:
     """Where in ``samples (n,)`` sound begins around ``near``, by the AIC."""
     before, after = (cycles * window.period for cycles in BEGIN_CYCLES)
     for _ in range(BEGIN_LOOKS):
-        start, stop = inside(len(samples), near - before, near + after)
-        if stop - start < MIN_SAMPLES:
+        start, criterion = _criterion(samples, near - before, near + after, window)
+        if not len(criterion):
             return near
-        criterion = akaike(samples[start:stop] - np.float32(window.median), QUANTISATION_RMS**2)
-        change = start + 2.0 + vertex(-criterion, int(criterion.argmin()))
+        change = start + vertex(-criterion, int(criterion.argmin()))
         if abs(change - near) < 1.0:
             return change
         near = change

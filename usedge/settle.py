@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, vertex
+from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, hann_burst, vertex
 from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, Place, Samples, Window, furthest, inside
 
 LOW_DB, HIGH_DB, PEAK_CYCLES = 5.0, 25.0, 2.0
@@ -101,16 +101,9 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
     rf = rf.reshape(-1, every).mean(axis=1) if every > 1 else rf
     if len(rf) <= 2 * half:
         return found.arrival - RISE_CYCLES * window.period
-    level = np.abs(np.correlate(rf, _burst(half, period), "valid"))
+    level = np.abs(np.correlate(rf, hann_burst(half, period), "valid"))
     place = half + vertex(level, int(level.argmax())) + 0.5 * (1.0 - 1.0 / every)
     return start + every * place - PEAK_CYCLES * window.period
-
-
-def _burst(half: int, period: float) -> NDArray[np.complex64]:
-    """Analytic burst under a Hann window, 2 · ``half`` + 1 samples, ``period`` of them a cycle."""
-    t = np.arange(-half, half + 1)
-    burst: NDArray[np.complex64] = np.exp(2j * np.pi * t / period).astype(np.complex64)
-    return burst * np.cos(0.5 * np.pi * t / (half + 1)).astype(np.float32) ** 2
 
 
 def _slowness_db(found: Place, window: Window) -> float:

@@ -66,7 +66,7 @@ def _repeated(passes: Passes, rng: np.random.Generator, settings: OperatingSetti
         start = int(rng.uniform(0.0, onset - BEFORE_CYCLES * cycle))
         noisy = rf[start:] + rms * rng.standard_normal(len(rf) - start)
         counts = np.round(np.clip(noisy, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
-        found = passes.find(AScan(counts, 1e6), NEVER, settings.no_echo_again or MOST_DOUBT)
+        found = passes.find(AScan(counts, 1e6), NEVER, settings.no_echo_again)
         answers.append((found.p_no_echo, found.p_again))
     return answers
 

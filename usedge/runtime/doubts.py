@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from usedge.errors import InputError, known_name
 from usedge.preprocess import Float32, Prepared
-from usedge.tof import DETECTION, RAYLEIGH_P20
+from usedge.tof import DETECTION, RAYLEIGH_P20, hann_burst
 
 CYCLES = 3.0
 """Of the Hann burst that the matched filter correlates with."""
@@ -187,10 +187,8 @@ def _burst(n: int, steps: int, every: int) -> ComplexArray:
     """
     period = 2.0 ** (steps / STEPS_PER_OCTAVE)
     half = min(max(2, round(CYCLES * period / 2)), n // 4)
-    t = np.arange(-half, half + 1)
-    burst = np.cos(0.5 * np.pi * t / (half + 1)) ** 2 * np.cos(2.0 * np.pi * t / period)
-    laid = np.zeros(n)
-    laid[t] = burst / np.linalg.norm(burst)
+    burst, laid = hann_burst(half, period).real, np.zeros(n)
+    laid[np.arange(-half, half + 1)] = burst / np.linalg.norm(burst)
     spectrum = np.fft.rfft(laid).conj()[: n // (2 * every)]
     spectrum[0] = 0.0
     return np.stack([spectrum, -1j * spectrum]).astype(np.complex64)

@@ -18,7 +18,7 @@ from usedge.settle import settle
 from usedge.sparse import Glance, telling
 from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
-from usedge.zoom import Place, surer, zoom
+from usedge.zoom import WORTH, Place, Window, surer, zoom
 
 MOST_DOUBT = 0.35
 """An echo that the first pass doubts more gets no second look: quantised noise is full of such."""
@@ -83,19 +83,19 @@ class Passes:
         self.whole, self.period = prepared, gated.fs_hz / self.f0_hz if self.f0_hz else None
         snr_db = 20.0 * math.log10(prepared.peak[0] / max(prepared.noise[0], QUANTISATION_RMS))
         patch = self.spec.patch * prepared.step
-        place, p_again = _placed(first, patch), 1.0
+        none = Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
         doubted = first.p_no_echo > no_echo
         if doubted and (first.p_no_echo > MOST_DOUBT or not no_echo_again):
-            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None)
-        onset = min(place.onset, len(gated.samples))
-        if self.spec.zoom:
-            first_place = place.onset
-            place, onset, p_again = self._again(gated, place, prepared.median[0])
-            if doubted and p_again > no_echo_again:
-                p_again = self._closer(gated, first_place, prepared.median[0], p_again, no_echo_again)
+            return none
+        place = _placed(first, patch)
+        if not self.spec.zoom:
+            return none if doubted else none._replace(place=place, onset=min(place.onset, len(gated.samples)))
+        both, window, p_again = self._again(gated, place, prepared.median[0])
         if doubted and p_again > no_echo_again:
-            return Found(first.p_no_echo, first.confidence, snr_db, patch, None, None, p_again)
-        return Found(first.p_no_echo, first.confidence, snr_db, patch, place, onset, p_again)
+            p_again = self._closer(gated, place.onset, prepared.median[0], p_again, no_echo_again)
+            if p_again > no_echo_again:
+                return none._replace(p_again=p_again)
+        return none._replace(place=both, onset=settle(gated.samples, both, window), p_again=p_again)
 
     def _look(self, samples: NDArray[np.int16]) -> tuple[Prepared, Pointing]:
         clock = time.perf_counter_ns
@@ -117,20 +117,18 @@ class Passes:
             self.again += 1
         return decode_one(self.backend.infer(x)[0])
 
-    def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, float, float]:
-        """Where both passes together put the echo, and where it begins, in native samples; and the second
-        pass's probability of no echo, 1 where a second pass is not worth its while.
+    def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, Window, float]:
+        """Where both passes together put the echo, in native samples; the second pass's gate; and its
+        probability of no echo, 1 where a second pass is not worth its while.
         """
-        clock, p_again = time.perf_counter_ns, 1.0
-        begun, samples = clock(), gated.samples
-        window = zoom(samples, place.onset, self.spec.zoom, self._period(gated), median)
-        self.laps_ns["preprocess"] += clock() - begun
+        samples, p_again = gated.samples, 1.0
+        window = self._cut(samples, place.onset, self.spec.zoom, self._period(gated), median)
         self.period = window.period
         if window.stop - window.start < len(samples):
             prepared, found = self._look(samples[window.start : window.stop])
             second = _placed(found, self.spec.patch * prepared.step, window.start)
             place, p_again = surer(place, second, window), found.p_no_echo
-        return place, settle(samples, place, window), p_again
+        return place, window, p_again
 
     def _closer(self, gated: AScan, place: float, median: float, p_again: float, enough: float) -> float:
         """The least probability of no echo of closer and closer looks at ``place``, in native samples, and of
@@ -138,10 +136,20 @@ class Passes:
         """
         samples = gated.samples
         for part in CLOSER if p_again == 1.0 else CLOSER[1:]:
-            window = zoom(samples, place, part * self.spec.zoom, self.period, median, CLOSER_WORTH)
-            if p_again > enough and window.stop - window.start < len(samples):
+            window = self._cut(samples, place, part * self.spec.zoom, self.period, median, CLOSER_WORTH)
+            if window.stop - window.start < len(samples):
                 p_again = min(p_again, self._look(samples[window.start : window.stop])[1].p_no_echo)
+            if p_again <= enough:
+                break
         return p_again
+
+    def _cut(self, samples: NDArray[np.int16], place: float, cycles: float, period: float | None,
+             median: float, worth: float = WORTH) -> Window:
+        """``zoom``, its time counted as preprocessing."""
+        begun = time.perf_counter_ns()
+        window = zoom(samples, place, cycles, period, median, worth)
+        self.laps_ns["preprocess"] += time.perf_counter_ns() - begun
+        return window
 
     def _period(self, gated: AScan) -> float | None:
         """Period of the known centre frequency in native samples."""

@@ -57,14 +57,19 @@ def band(size: int, period: float) -> FloatArray:
     return gains
 
 
+def hann_burst(half: int, period: float) -> ComplexArray:
+    """Analytic burst (2 · ``half`` + 1,) under a Hann window, 0 in its middle; ``period`` in samples."""
+    t = np.arange(-half, half + 1)
+    burst: ComplexArray = np.cos(0.5 * np.pi * t / (half + 1)) ** 2 * np.exp(2j * np.pi * t / period)
+    return burst
+
+
 @lru_cache(maxsize=16)
 def _burst_band(size: int, period: float, cycles: float) -> ComplexArray:
     """``band`` and the correlation with a burst of ``cycles`` under a Hann window, 0 in its middle."""
     half = min(max(2, round(cycles * period / 2)), (size - 1) // 2)
-    t = np.arange(-half, half + 1)
-    burst = np.cos(0.5 * np.pi * t / (half + 1)) ** 2 * np.exp(2j * np.pi * t / period) / 1j
     laid = np.zeros(size, np.complex128)
-    laid[t] = _unit(burst)
+    laid[np.arange(-half, half + 1)] = _unit(hann_burst(half, period) / 1j)
     spectrum: ComplexArray = np.fft.fft(laid).conj() * (0.5 * band(size, period))
     spectrum.flags.writeable = False
     return spectrum

@@ -12,21 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, hann_burst, vertex
-from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, Place, Samples, Window, furthest, inside
+from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, LEAD_CYCLES, Place, Samples, Window, furthest, inside
 
 LOW_DB, HIGH_DB, PEAK_CYCLES = 5.0, 25.0, 2.0
 """Where a matched filter's peak repeats better than an onset, and a usual way from the one to the other."""
-AROUND_CYCLES = (1.0, 2.5)
-"""It is sought from so many cycles before the arrival to so many after: further off may be another echo."""
+AROUND_CYCLES, SPREAD_CYCLES = (2.0, 4.0), 1.75
+"""It is sought from so many cycles before the arrival to so many after, and counts the less, by a Gaussian so
+wide, the further it is from where it usually lies: further off may be another echo, or noise.
+"""
 BURST_CYCLES, BURST_SAMPLES = 3.0, 16
 """Of the Hann burst that the filter correlates with, and samples a cycle that are enough for it."""
 RISE_CYCLES = 0.7
 """From onset to arrival: an echo that takes longer rises slowly."""
-FIRST_CYCLES, FIRST_DB = 1.5, 6.0
+FIRST_CYCLES, FIRST_DB = 2.0, 7.0
 """An onset is seen, however slowly the echo rises, where so many cycles after it have an rms so far over the
 noise's.
 """
-SEEN_DB, CLEAR_DB = 25.0, 35.0
+SEEN_DB, CLEAR_DB = 30.0, 40.0
 """Between them the answer goes over from the network's onset to where the A-scan itself changes."""
 CHANGE_CYCLES, ARRIVED_CYCLES = (6.0, 4.0), 0.5
 """The change is sought from so many cycles before the onset to so many after it, but no further than
@@ -36,11 +38,15 @@ NEAR_CYCLES, MOST_LIKELY = 0.27, 4.0
 """A change this near the network's place, or in AIC this little less than there, confirms that place, which
 repeats better. The AIC counts samples; this, independent values, two of them a cycle.
 """
-LEAD_CYCLES, LEAD_DB = 7.0, -24.0
-"""Sound that runs into the echo belongs to it if it lasts no longer and its peak is no further under the
+LEAD_DB = -30.0
+"""Sound that runs into the echo for at most LEAD_CYCLES belongs to it if its peak is no further under the
 echo's: what is longer is ring-down or reverberation, what is weaker no part of a significant echo.
 """
-LOUD_DB = 8.0
+NOISE_CYCLES = 16.0
+"""The noise is what most of the last so many cycles before an echo hold: ring-down dies away, a gain may
+rise, and what runs into the echo is the lesser part of them.
+"""
+LOUD_DB = 12.0
 """A period is sound if its rms is so far over the noise's."""
 STEPS_A_PERIOD = 4
 """Where a period is looked at, on the way back from an onset."""
@@ -64,8 +70,7 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
     n = len(samples)
     begin, end = inside(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
     peak = furthest(samples[begin:end], window.median)[1]
-    quiet = samples[window.start : max(int(found.onset - 0.5 * window.period), window.start + 8)]
-    noise = _noise(quiet - np.float32(window.median), window.period)
+    noise = _noise(samples, found, window)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
     weaker_db = _slowness_db(found, window)
     if weaker_db and _stands_out(samples, found, window, noise):
@@ -102,8 +107,20 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
     if len(rf) <= 2 * half:
         return found.arrival - RISE_CYCLES * window.period
     level = np.abs(np.correlate(rf, hann_burst(half, period), "valid"))
-    place = half + vertex(level, int(level.argmax())) + 0.5 * (1.0 - 1.0 / every)
-    return start + every * place - PEAK_CYCLES * window.period
+    usual = found.arrival + (PEAK_CYCLES - RISE_CYCLES) * window.period
+    best = _peak_near(level, (usual - start) / every - half, SPREAD_CYCLES * period)
+    return start + every * (half + best + 0.5 * (1.0 - 1.0 / every)) - PEAK_CYCLES * window.period
+
+
+def _peak_near(level: NDArray[np.float64], place: float, spread: float) -> float:
+    """The peak of ``level (m,)`` that is largest once a Gaussian as wide as ``spread`` around ``place`` has
+    weighed them; of two edges and no peak between them, the weightier.
+    """
+    away = (np.arange(len(level)) - place) / spread
+    weighed = level * np.exp(-0.5 * away * away)
+    peak = np.pad((level[1:-1] >= level[:-2]) & (level[1:-1] > level[2:]), 1)
+    best = int((np.where(peak, weighed, 0.0) if peak.any() else weighed).argmax())
+    return vertex(level, best)
 
 
 def _slowness_db(found: Place, window: Window) -> float:
@@ -111,10 +128,13 @@ def _slowness_db(found: Place, window: Window) -> float:
     return 20.0 * math.log10(max((found.arrival - found.onset) / window.period / RISE_CYCLES, 1.0))
 
 
-def _noise(quiet: NDArray[np.float32], period: float) -> float:
-    """Rms (counts) of the noise in ``quiet (n,)`` before an echo: what varies within a period, in the median
-    period, so that neither ring-down nor a packet passes for noise.
+def _noise(samples: Samples, found: Place, window: Window) -> float:
+    """Rms (counts) of the noise in ``samples (n,)`` before the echo ``found``: what varies within a period,
+    in the median period, so that neither ring-down nor a packet passes for noise.
     """
+    period = window.period
+    start = max(window.start, int(found.onset - NOISE_CYCLES * period))
+    quiet = samples[start : max(int(found.onset - 0.5 * period), start + 8)] - np.float32(window.median)
     length = min(max(4, round(period)), len(quiet))
     periods = quiet[len(quiet) % length :].reshape(-1, length)
     level = np.add.reduce(periods, axis=1) / length

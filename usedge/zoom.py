@@ -29,10 +29,16 @@ FAR_CYCLES, SURER = 3.0, 5.0
 """A second pass that moves the arrival further has found another echo. It counts if its odds are so many
 times those of the first, which saw the whole gate.
 """
-QUIET, QUIET_CYCLES = 0.25, 1.5
-"""An echo is over where it stays under −12 dB of its peak for so long, at the latest ECHO_CYCLES after its
-onset: what comes later and is smaller is no significant echo, whatever it is.
+SIGNIFICANT, QUIET_CYCLES = 0.25, 1.5
+"""An echo under −12 dB of another in the gate is not significant, by the labels' convention. It is over where
+it stays under that of its own peak for so long, at the latest ECHO_CYCLES after its onset: what comes later
+and is smaller is no significant echo, whatever it is.
 """
+
+CLIPPED = 3
+"""A gate that reaches its largest value, or its least, so many times is cut off there."""
+LEAD_CYCLES = 7.0
+"""What runs into an echo and lasts no longer is its slow beginning."""
 
 Samples = NDArray[np.int16] | NDArray[np.float32]
 
@@ -91,7 +97,8 @@ def passed(samples: Samples, onset: float, period: float | None = None) -> int:
     first, last = inside(n, onset, onset + ECHO_CYCLES[1] * period)
     level = np.abs(samples[first:] - np.median(samples).astype(np.float32))
     peak = int(level[: last - first].argmax())
-    loud = np.append(np.flatnonzero(level[peak : last - first] >= QUIET * level[peak]), last - first - peak)
+    own = level[peak : last - first]
+    loud = np.append(np.flatnonzero(own >= SIGNIFICANT * own[0]), len(own))
     gaps = np.flatnonzero(np.diff(loud) > QUIET_CYCLES * period)
     over = int(loud[gaps[0]]) + 1 if gaps.size else int(loud[-1])
     return min(max(first + peak + over, int(onset + period) + 1), n)
@@ -101,6 +108,31 @@ def surer(first: Place, second: Place, window: Window) -> Place:
     """The second pass's answer, but where it is far from the first's and not SURER."""
     far = abs(second.arrival - first.arrival) > FAR_CYCLES * window.period
     return first if far and _odds(second.confidence) < SURER * _odds(first.confidence) else second
+
+
+def outdone(samples: Samples, first: Place, second: Place, window: Window) -> bool:
+    """Whether the echo ``first`` in ``samples (n,)`` is certainly none that is significant beside ``second``,
+    a later one, nor its slow beginning.
+
+    That is where the second reads over 12 dB more and is clipped, so that it is more still: of levels that
+    are seen as they are, the network judges itself.
+    """
+    period, n = window.period, len(samples)
+    if second.onset - first.onset < LEAD_CYCLES * period:
+        return False
+    ends = (second.onset - 0.5 * period, float(n))
+    parts = [inside(n, echo.onset, min(echo.onset + ECHO_CYCLES[1] * period, end))
+             for echo, end in zip((first, second), ends, strict=True)]
+    before, louder = (samples[start:stop] for start, stop in parts)
+    weaker = furthest(before, window.median)[1] < SIGNIFICANT * furthest(louder, window.median)[1]
+    return weaker and _clipped(samples, louder)
+
+
+def _clipped(samples: Samples, echo: Samples) -> bool:
+    """Whether ``echo`` reaches a limit that ``samples (n,)`` are cut off at."""
+    limits = [limit for limit in (samples.max(), samples.min())
+              if np.count_nonzero(samples == limit) >= CLIPPED]
+    return any((echo == limit).any() for limit in limits)
 
 
 def _odds(confidence: float) -> float:

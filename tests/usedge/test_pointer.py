@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from usedge.pointer import Pointed, decode
+from usedge.pointer import RIVAL, Pointed, decode, decode_few, decode_one
 
 L = 4
 
@@ -82,3 +82,16 @@ def test_rows_do_not_mix() -> None:
         alone = decode(out[i : i + 1])
         assert (alone.label[0], alone.place[0]) == (together.label[i], together.place[i])
         assert alone.confidence[0] == pytest.approx(together.confidence[i], rel=1e-6)
+
+
+@pytest.mark.parametrize(("later", "rival"), [(RIVAL + 0.01, 6), (RIVAL - 0.01, None)])
+def test_a_later_patch_that_is_likely_enough_is_a_rival_and_a_neighbour_or_an_earlier_one_never(
+        later: float, rival: int | None) -> None:
+    p = np.array([0.25, 0.0, 0.0, 0.5, 0.25 - later, 0.0, later, 0.0, 0.0]) + 1e-9
+    row = np.array([*np.log(p), *[0.5] * 16], np.float32)
+    for found in (decode_one(row), decode_few(row, np.arange(8), 8)):
+        assert found.label == 3
+        assert (found.rival and found.rival.label) == rival
+    if rival is not None:
+        assert found.rival is not None
+        assert found.rival.confidence == pytest.approx(later, abs=1e-3)

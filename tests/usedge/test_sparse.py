@@ -81,7 +81,11 @@ def test_an_answer_on_few_patches_is_read_as_one_on_all(seed: int) -> None:
     places = np.sort(rng.choice(64, 16, replace=False))
     out = rng.normal(0.0, 2.0, 3 * 16 + 1).astype(np.float32)
     whole = spread(out[np.newaxis], places[np.newaxis], 64)[0]
-    assert decode_few(out, places, 64) == pytest.approx(decode_one(whole), abs=1e-9)
+    few, one = decode_few(out, places, 64), decode_one(whole)
+    assert few[:5] == pytest.approx(one[:5], abs=1e-9)
+    assert (few.rival is None) == (one.rival is None)
+    if few.rival is not None and one.rival is not None:
+        assert few.rival[:5] == pytest.approx(one.rival[:5], abs=1e-9)
 
 
 def test_only_true_neighbours_add_to_the_confidence() -> None:

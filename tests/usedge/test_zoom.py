@@ -19,7 +19,7 @@ from usedge.errors import InputError
 from usedge.runtime.passes import Passes
 from usedge.runtime.picker import ModelPicker
 from usedge.spec import SignalSpec
-from usedge.zoom import LEAD, Place, Window, surer, zoom
+from usedge.zoom import LEAD, Place, Window, outdone, surer, zoom
 
 CYCLES, PERIOD, N, AT = 51.2, 16.0, 6000, 3000.0
 
@@ -185,3 +185,39 @@ def test_the_label_is_the_patch_of_the_place_that_is_told() -> None:
     assert pick.tof_us is not None
     # The grid reaches a little beyond the gate, so that its patches are a little longer than 1/64 of it.
     assert pick.label == int((pick.tof_us - 5.0) * 64 / (N * 1.02) * 64)
+
+
+def two_echoes(level_db: float, gain: float) -> NDArray[np.int16]:
+    """A burst ``level_db`` under one that comes 40 cycles later, through an ADC that ends at ±8000 counts."""
+    x = 10.0 ** (-level_db / 20.0) * ascan(AT - 40 * PERIOD, seed=2) + ascan()
+    return np.clip(gain * x, -8000, 8000).astype(np.int16)
+
+
+FIRST, SECOND = Place(AT - 40 * PERIOD, AT - 39 * PERIOD, 0.7), Place(AT, AT + PERIOD, 0.25)
+
+
+@pytest.mark.parametrize(("level_db", "gain", "cycles", "expected"), [
+    (18.0, 1.2, 40.0, True), (9.0, 1.2, 40.0, False), (18.0, 0.9, 40.0, False), (18.0, 1.2, 5.0, False)])
+def test_a_clipped_echo_outdoes_one_before_it_that_is_too_weak_and_none_that_may_be_its_beginning(
+        level_db: float, gain: float, cycles: float, expected: bool) -> None:
+    first = FIRST._replace(onset=AT - cycles * PERIOD)
+    assert outdone(two_echoes(level_db, gain), first, SECOND, Window(0, N, PERIOD, 0.0)) is expected
+
+
+class Torn(Coarse):
+    """A network that gives the weak first echo 0.7 and the later one 0.25."""
+
+    def infer(self, *_: object) -> NDArray[np.float32]:
+        out = np.full((1, 3 * 64 + 1), 0.5, np.float32)
+        out[0, :65] = -20.0
+        for place, p in ((FIRST, 0.7), (SECOND, 0.25), (Place(N - 1.0, N, 0.0), 0.05)):
+            out[0, int(place.onset / (N * 1.02) * 64)] = np.log(p)
+        return out
+
+
+@pytest.mark.parametrize(("gain", "at", "confidence"), [(1.2, SECOND.onset, 0.83), (0.9, FIRST.onset, 0.7)])
+def test_where_the_network_is_torn_the_significant_echo_is_told_if_a_clipped_one_shows_which_that_is(
+        gain: float, at: float, confidence: float) -> None:
+    found = Passes(SignalSpec(zoom=0.0), Torn()).find(AScan(two_echoes(18.0, gain), 64e6), 0.5)
+    assert found.onset == pytest.approx(at, abs=N / 64)
+    assert found.confidence == pytest.approx(confidence, abs=0.02)

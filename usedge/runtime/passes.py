@@ -18,7 +18,7 @@ from usedge.settle import settle
 from usedge.sparse import Glance, telling
 from usedge.spec import SignalSpec
 from usedge.tof import QUANTISATION_RMS
-from usedge.zoom import WORTH, Place, Window, surer, zoom
+from usedge.zoom import ECHO_CYCLES, WORTH, Place, Window, outdone, surer, zoom
 
 MOST_DOUBT = 0.35
 """An echo that the first pass doubts more gets no second look: quantised noise is full of such."""
@@ -87,7 +87,8 @@ class Passes:
         doubted = first.p_no_echo > no_echo
         if doubted and (first.p_no_echo > MOST_DOUBT or not no_echo_again):
             return none
-        place = _placed(first, patch)
+        place = self._significant(gated, first, patch, prepared.median[0])
+        none = none._replace(confidence=place.confidence)
         if not self.spec.zoom:
             return none if doubted else none._replace(place=place, onset=min(place.onset, len(gated.samples)))
         both, window, p_again = self._again(gated, place, prepared.median[0])
@@ -116,6 +117,19 @@ class Passes:
                 return found
             self.again += 1
         return decode_one(self.backend.infer(x)[0])
+
+    def _significant(self, gated: AScan, first: Pointing, patch: float, median: float) -> Place:
+        """Where ``first`` puts the first significant echo, in native samples: that of its two answers which
+        the labels' convention leaves, where the earlier one is too weak beside the other.
+        """
+        place = _placed(first, patch)
+        if first.rival is None:
+            return place
+        rival = _placed(first.rival, patch)
+        window = self._cut(gated.samples, rival.onset, ECHO_CYCLES[1], self._period(gated), median)
+        if outdone(gated.samples, place, rival, window):
+            return rival._replace(confidence=min(rival.confidence / (1.0 - place.confidence), 1.0))
+        return place
 
     def _again(self, gated: AScan, place: Place, median: float) -> tuple[Place, Window, float]:
         """Where both passes together put the echo, in native samples; the second pass's gate; and its

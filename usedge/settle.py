@@ -14,17 +14,21 @@ from numpy.typing import NDArray
 from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, hann_burst, vertex
 from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, LEAD_CYCLES, Place, Samples, Window, furthest, inside
 
-LOW_DB, HIGH_DB, PEAK_CYCLES = 5.0, 25.0, 2.0
-"""Where a matched filter's peak repeats better than an onset, and a usual way from the one to the other."""
-AROUND_CYCLES, SPREAD_CYCLES = (2.0, 4.0), 1.75
-"""It is sought from so many cycles before the arrival to so many after, and counts the less, by a Gaussian so
-wide, the further it is from where it usually lies: further off may be another echo, or noise.
+LOW_DB, HIGH_DB = 9.0, 27.0
+"""Between them a matched filter repeats better than an onset that is seen less and less."""
+RISEN, RISEN_CYCLES = 0.4, 0.6
+"""The filter's envelope at this fraction of its peak, which it reaches but once where an echo has several
+humps, and how long before that an echo usually begins.
+"""
+AROUND_CYCLES = (2.0, 2.5)
+"""The peak is sought from so many cycles before the arrival to so many after: further off may be another
+echo.
 """
 BURST_CYCLES, BURST_SAMPLES = 3.0, 16
 """Of the Hann burst that the filter correlates with, and samples a cycle that are enough for it."""
 RISE_CYCLES = 0.7
 """From onset to arrival: an echo that takes longer rises slowly."""
-FIRST_CYCLES, FIRST_DB = 2.0, 7.0
+FIRST_CYCLES, FIRST_DB = 2.5, 7.0
 """An onset is seen, however slowly the echo rises, where so many cycles after it have an rms so far over the
 noise's.
 """
@@ -59,9 +63,9 @@ after it, and again around what was found until it stays.
 def settle(samples: Samples, found: Place, window: Window) -> float:
     """Where in ``samples (n,)`` the echo is told to begin: at its onset where the noise lets that be seen.
 
-    Under noise the place where an echo begins is the network's guess at a shape, but where it is largest is
+    Under noise the place where an echo begins is the network's guess at a shape, but where it has risen is
     not. So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the
-    onset to PEAK_CYCLES before the peak of a matched filter, and stays there; later for an echo that rises
+    onset to what a matched filter sees rise, and stays there; later for an echo that rises
     slowly, whose first cycles are so much weaker than its peak, unless they stand out of the noise by
     FIRST_DB. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``),
     unless that is near, hardly likelier, or further than FAR_CYCLES. What is still loud before that, without
@@ -94,8 +98,9 @@ def _stands_out(samples: Samples, found: Place, window: Window, noise: float) ->
 
 
 def _usual(samples: Samples, found: Place, window: Window) -> float:
-    """PEAK_CYCLES before the place in ``samples (n,)`` where a Hann burst fits ``found`` best (a matched
-    filter: G. L. Turin, IRE Trans. Inf. Theory 6, 1960, p. 311); without room for it, before the arrival.
+    """RISEN_CYCLES before the place in ``samples (n,)`` where the envelope of a Hann burst's correlation with
+    them (a matched filter: G. L. Turin, IRE Trans. Inf. Theory 6, 1960, p. 311) first reaches the fraction
+    RISEN of its peak around ``found``; without room for it, before the arrival.
     """
     every = max(1, int(window.period / BURST_SAMPLES))
     period = window.period / every
@@ -107,20 +112,17 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
     if len(rf) <= 2 * half:
         return found.arrival - RISE_CYCLES * window.period
     level = np.abs(np.correlate(rf, hann_burst(half, period), "valid"))
-    usual = found.arrival + (PEAK_CYCLES - RISE_CYCLES) * window.period
-    best = _peak_near(level, (usual - start) / every - half, SPREAD_CYCLES * period)
-    return start + every * (half + best + 0.5 * (1.0 - 1.0 / every)) - PEAK_CYCLES * window.period
+    risen = half + _first_at(level, RISEN * float(level[level.argmax()])) + 0.5 * (1.0 - 1.0 / every)
+    return start + every * risen - RISEN_CYCLES * window.period
 
 
-def _peak_near(level: NDArray[np.float64], place: float, spread: float) -> float:
-    """The peak of ``level (m,)`` that is largest once a Gaussian as wide as ``spread`` around ``place`` has
-    weighed them; of two edges and no peak between them, the weightier.
-    """
-    away = (np.arange(len(level)) - place) / spread
-    weighed = level * np.exp(-0.5 * away * away)
-    peak = np.pad((level[1:-1] >= level[:-2]) & (level[1:-1] > level[2:]), 1)
-    best = int((np.where(peak, weighed, 0.0) if peak.any() else weighed).argmax())
-    return vertex(level, best)
+def _first_at(level: NDArray[np.float64], limit: float) -> float:
+    """Where ``level (m,)`` first reaches ``limit``, between two samples by a straight line."""
+    i = int((level >= limit).argmax())
+    if i == 0:
+        return 0.0
+    below, above = float(level[i - 1]), float(level[i])
+    return i - (above - limit) / (above - below)
 
 
 def _slowness_db(found: Place, window: Window) -> float:

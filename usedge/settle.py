@@ -99,7 +99,7 @@ def _stands_out(samples: Samples, found: Place, window: Window, noise: float) ->
 
 def _usual(samples: Samples, found: Place, window: Window) -> float:
     """RISEN_CYCLES before the place in ``samples (n,)`` where the envelope of a Hann burst's correlation with
-    them (a matched filter: G. L. Turin, IRE Trans. Inf. Theory 6, 1960, p. 311) first reaches the fraction
+    them (a matched filter: G. L. Turin, IRE Trans. Inf. Theory 6, 1960, p. 311) first rises over the fraction
     RISEN of its peak around ``found``; without room for it, before the arrival.
     """
     every = max(1, int(window.period / BURST_SAMPLES))
@@ -111,18 +111,22 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
     rf = rf.reshape(-1, every).mean(axis=1) if every > 1 else rf
     if len(rf) <= 2 * half:
         return found.arrival - RISE_CYCLES * window.period
-    level = np.abs(np.correlate(rf, hann_burst(half, period), "valid"))
-    risen = half + _first_at(level, RISEN * float(level[level.argmax()])) + 0.5 * (1.0 - 1.0 / every)
-    return start + every * risen - RISEN_CYCLES * window.period
+    risen = _rise(np.abs(np.correlate(rf, hann_burst(half, period), "valid")))
+    return start + every * (half + risen + 0.5 * (1.0 - 1.0 / every)) - RISEN_CYCLES * window.period
 
 
-def _first_at(level: NDArray[np.float64], limit: float) -> float:
-    """Where ``level (m,)`` first reaches ``limit``, between two samples by a straight line."""
-    i = int((level >= limit).argmax())
-    if i == 0:
+def _rise(level: NDArray[np.float64]) -> float:
+    """Where ``level (m,)`` first rises over RISEN of its peak, between two samples by a straight line; 0 if
+    it is over that from its beginning on.
+    """
+    limit = RISEN * float(level[level.argmax()])
+    over = level >= limit
+    rises = np.flatnonzero(over[1:] & ~over[:-1])
+    if not rises.size:
         return 0.0
-    below, above = float(level[i - 1]), float(level[i])
-    return i - (above - limit) / (above - below)
+    i = int(rises[0])
+    below, above = float(level[i]), float(level[i + 1])
+    return i + (limit - below) / (above - below)
 
 
 def _slowness_db(found: Place, window: Window) -> float:

@@ -52,6 +52,14 @@ def test_a_buried_echo_of_two_humps_is_told_from_its_first_whichever_is_the_larg
     assert np.ptp(np.percentile(told, [10, 90])) < 1.2 * PERIOD
 
 
+def test_ring_down_of_the_echos_own_frequency_is_not_told_for_a_buried_one() -> None:
+    t = np.arange(N) - AT
+    dying = np.where(t < 0, 9000.0 * np.exp(-(t + 12 * PERIOD) / (4 * PERIOD)), 0.0)
+    samples = ascan() + np.clip(dying * np.sin(2 * np.pi * t / PERIOD), -8000, 8000).astype(np.int16)
+    told = settle(samples, Place(AT, AT + 1.5 * PERIOD, 0.9), WHOLE._replace(start=round(AT - 20 * PERIOD)))
+    assert told == pytest.approx(AT, abs=1.0 * PERIOD)
+
+
 def test_an_echo_at_the_end_of_a_short_gate_is_told_nevertheless() -> None:
     rng = np.random.default_rng(4)
     for length in (8, 12, 20, 40):

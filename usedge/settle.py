@@ -20,7 +20,7 @@ RISEN, RISEN_CYCLES = 0.4, 0.6
 """The filter's envelope at this fraction of its peak, which it reaches but once where an echo has several
 humps, and how long before that an echo usually begins.
 """
-AROUND_CYCLES = (2.0, 2.5)
+AROUND_CYCLES = (2.5, 2.5)
 """The peak is sought from so many cycles before the arrival to so many after: further off may be another
 echo.
 """
@@ -117,12 +117,12 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
 
 def _rise(level: NDArray[np.float64]) -> float:
     """Where ``level (m,)`` first rises over RISEN of its peak, between two samples by a straight line; 0 if
-    it is over that from its beginning on.
+    it begins over that, unless it falls first: that is ring-down.
     """
     limit = RISEN * float(level[level.argmax()])
     over = level >= limit
     rises = np.flatnonzero(over[1:] & ~over[:-1])
-    if not rises.size:
+    if not rises.size or (over[0] and level[1] > level[0]):
         return 0.0
     i = int(rises[0])
     below, above = float(level[i]), float(level[i + 1])

@@ -48,7 +48,7 @@ def test_a_buried_echo_of_two_humps_is_told_from_its_first_whichever_is_the_larg
     rng, first = np.random.default_rng(5), ascan().astype(np.float64)
     both = first + second * np.roll(first, round(3.5 * PERIOD))
     told = [settle((0.7 * both + 1500.0 * rng.standard_normal(N)).astype(np.int16),
-                   Place(AT, AT + at * PERIOD, 0.9), WHOLE) for at in (1.5, 2.0, 2.5) for _ in range(10)]
+                   Place(AT, AT + at * PERIOD, 0.9), WHOLE) for at in (2.0, 3.0) for _ in range(10)]
     assert np.ptp(np.percentile(told, [10, 90])) < 1.2 * PERIOD
 
 

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, hann_burst, vertex
-from usedge.zoom import ECHO_CYCLES, FAR_CYCLES, LEAD_CYCLES, Place, Samples, Window, furthest, inside
+from usedge.tof import MIN_SAMPLES, QUANTISATION_RMS, akaike, crossing, hann_burst, vertex
+from usedge.zoom import FAR_CYCLES, LEAD_CYCLES, Place, Samples, Window, furthest, inside, sounding
 
 LOW_DB, HIGH_DB = 9.0, 27.0
 """Between them a matched filter repeats better than an onset that is seen less and less."""
@@ -65,15 +65,13 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
 
     Under noise the place where an echo begins is the network's guess at a shape, but where it has risen is
     not. So from HIGH_DB down to LOW_DB (echo peak over the noise before it) the answer goes over from the
-    onset to what a matched filter sees rise, and stays there; later for an echo that rises
-    slowly, whose first cycles are so much weaker than its peak, unless they stand out of the noise by
-    FIRST_DB. From SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``),
-    unless that is near, hardly likelier, or further than FAR_CYCLES. What is still loud before that, without
-    a pause, is the echo's beginning.
+    onset to what a matched filter sees rise, and stays there; later for an echo that rises slowly, whose
+    first cycles are so much weaker than its peak, unless they stand out of the noise by FIRST_DB. From
+    SEEN_DB up to CLEAR_DB it goes over to where the A-scan changes by the AIC (``akaike``), unless that is
+    near, hardly likelier, or further than FAR_CYCLES. What is still loud before that, without a pause, is the
+    echo's beginning.
     """
-    n = len(samples)
-    begin, end = inside(n, found.onset, found.onset + ECHO_CYCLES[1] * window.period)
-    peak = furthest(samples[begin:end], window.median)[1]
+    peak = furthest(sounding(samples, found.onset, window), window.median)[1]
     noise = _noise(samples, found, window)
     snr_db = 20.0 * math.log10(max(peak, noise) / noise)
     weaker_db = _slowness_db(found, window)
@@ -81,7 +79,7 @@ def settle(samples: Samples, found: Place, window: Window) -> float:
         weaker_db = 0.0
     seen = _part(snr_db - weaker_db, LOW_DB, HIGH_DB)
     told = seen * found.onset + (1.0 - seen) * _usual(samples, found, window) if seen < 1.0 else found.onset
-    told = min(max(told, 0.0), float(n))
+    told = min(max(told, 0.0), float(len(samples)))
     clear = _part(snr_db, SEEN_DB, CLEAR_DB)
     if not clear:
         return told
@@ -116,17 +114,15 @@ def _usual(samples: Samples, found: Place, window: Window) -> float:
 
 
 def _rise(level: NDArray[np.float64]) -> float:
-    """Where ``level (m,)`` first rises over RISEN of its peak, between two samples by a straight line; 0 if
-    it begins over that, unless it falls first: that is ring-down.
+    """Where ``level (m,)`` first rises over RISEN of its peak; 0 if it begins over that, unless it falls
+    first: that is ring-down.
     """
     limit = RISEN * float(level[level.argmax()])
     over = level >= limit
-    rises = np.flatnonzero(over[1:] & ~over[:-1])
-    if not rises.size or (over[0] and level[1] > level[0]):
-        return 0.0
-    i = int(rises[0])
-    below, above = float(level[i]), float(level[i + 1])
-    return i + (limit - below) / (above - below)
+    begin = 0 if level[:2].argmax() else int(over.argmin())
+    if not over[begin:].any():
+        begin = 0
+    return begin + crossing(level[begin:], limit)
 
 
 def _slowness_db(found: Place, window: Window) -> float:

@@ -117,15 +117,18 @@ def outdone(samples: Samples, first: Place, second: Place, window: Window) -> bo
     That is where the second reads over 12 dB more and is clipped, so that it is more still: of levels that
     are seen as they are, the network judges itself.
     """
-    period, n = window.period, len(samples)
-    if second.onset - first.onset < LEAD_CYCLES * period:
+    if second.onset - first.onset < LEAD_CYCLES * window.period:
         return False
-    ends = (second.onset - 0.5 * period, float(n))
-    parts = [inside(n, echo.onset, min(echo.onset + ECHO_CYCLES[1] * period, end))
-             for echo, end in zip((first, second), ends, strict=True)]
-    before, louder = (samples[start:stop] for start, stop in parts)
-    weaker = furthest(before, window.median)[1] < SIGNIFICANT * furthest(louder, window.median)[1]
-    return weaker and _clipped(samples, louder)
+    weak = sounding(samples, first.onset, window, second.onset - 0.5 * window.period)
+    loud = sounding(samples, second.onset, window)
+    weaker = furthest(weak, window.median)[1] < SIGNIFICANT * furthest(loud, window.median)[1]
+    return weaker and _clipped(samples, loud)
+
+
+def sounding(samples: Samples, onset: float, window: Window, end: float = math.inf) -> Samples:
+    """What of ``samples (n,)`` the echo that begins at ``onset`` may fill, up to ``end`` at most."""
+    start, stop = inside(len(samples), onset, min(onset + ECHO_CYCLES[1] * window.period, end))
+    return samples[start:stop]
 
 
 def _clipped(samples: Samples, echo: Samples) -> bool:
